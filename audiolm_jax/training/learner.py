@@ -1,0 +1,50 @@
+"""What the training loop asks of a learner: codec, w2v-BERT, k-means and the three language-model stages alike.
+
+A learner is a frozen dataclass of configuration; it holds no arrays and has no train or eval mode. The loop jits its
+methods with the shardings of `parallel.mesh`, so inside them an array is the GLOBAL array: a mean over the batch axis
+is the mean over all devices, and nothing else has to be said about devices.
+
+For those who write a learner:
+- `init` returns PLAIN arrays: parameters made with `nn.with_logical_partitioning` are unboxed (`nn.unbox`) before
+  they go into the TrainState, so that states, checkpoints and bundles never contain boxes.
+- `logical_axes(batch)` is optional. It returns a tree like `params` whose leaves are tuples of logical axis names
+  (`None` for an axis without a name), for example by `nn.get_partition_spec(jax.eval_shape(module.init, ...))`.
+  `parallel.mesh.state_shardings` maps the names to the mesh; the optimizer's moments follow their parameters. Without
+  the method everything is replicated.
+- `train_step` gets a key that is already folded with the step: the same state and batch give the same result, which
+  is what makes a resumed run equal a straight one. Split it by purpose.
+- `state.step` counts from 0 and `train_step` returns it one higher.
+- Metrics contain "loss"; a non-finite "loss" stops the run. Per-step scalars are `Metric.of(x)`.
+- `eval_step` honours `batch["example_weights"]` (float32[B]): rows with weight 0 are padding and count nowhere.
+"""
+
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from audiolm_jax.training.state import Metrics, TrainState
+
+Batch = dict[str, np.ndarray | jax.Array]
+
+
+class Learner(Protocol):
+    """Pure functions over a TrainState; see the module's text for what each must keep."""
+
+    name: str
+
+    def init(self, rng: jax.Array, batch: Batch) -> TrainState:
+        """The state at step 0, for batches of this shape. Called under jit; uses only shapes unless it must not."""
+
+    def train_step(self, state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
+        """One update."""
+
+    def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
+        """Metrics of one held-out batch; deterministic."""
+
+
+class ShardedLearner(Learner, Protocol):
+    """A learner that names the axes of its parameters."""
+
+    def logical_axes(self, batch: Batch) -> Any:
+        """A tree like `init(...).params`, whose leaves are tuples of logical axis names."""

@@ -1,0 +1,88 @@
+"""Adam with warm-up, as every learner here is trained.
+
+The papers state no optimizer for SoundStream nor for AudioLM's Transformers; w2v-BERT XL uses Adam with the Transformer
+schedule (linear warm-up, then inverse square root). So: one function, three schedules, everything a number.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from audiolm_jax.errors import UserError
+
+SCHEDULES = ("rsqrt", "cosine", "constant")
+
+
+def learning_rate(
+    peak_learning_rate: float,
+    warmup_steps: int,
+    total_steps: int,
+    schedule: str = "rsqrt",
+) -> optax.Schedule:
+    """Linear warm-up from 0 to the peak over `warmup_steps` updates, then the schedule.
+
+    "rsqrt": peak * sqrt(warmup_steps / step). Independent of `total_steps`: a run can be made longer at any time.
+    "cosine": half a cosine from the peak to 1 % of it at `total_steps`.
+    "constant": the peak.
+    """
+    if schedule not in SCHEDULES:
+        raise UserError(f"schedule is '{schedule}', but must be one of {', '.join(SCHEDULES)}")
+    if schedule == "cosine" and total_steps <= warmup_steps:
+        raise UserError(f"the cosine schedule needs more steps ({total_steps}) than warm-up steps ({warmup_steps})")
+
+    def rate(count):
+        step = jnp.asarray(count, jnp.float32) + 1.0  # the first update is step 1, so its rate is not zero
+        warmup = jnp.minimum(step / max(warmup_steps, 1), 1.0)
+        if schedule == "rsqrt":
+            decay = jnp.sqrt(max(warmup_steps, 1) / jnp.maximum(step, max(warmup_steps, 1)))
+        elif schedule == "cosine":
+            done = jnp.clip((step - warmup_steps) / (total_steps - warmup_steps), 0.0, 1.0)
+            decay = 0.01 + 0.99 * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+        else:
+            decay = 1.0
+        return peak_learning_rate * warmup * decay
+
+    return rate
+
+
+def adam(
+    peak_learning_rate: float,
+    warmup_steps: int,
+    total_steps: int,
+    schedule: str = "rsqrt",
+    b1: float = 0.9,
+    b2: float = 0.98,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = 1.0,
+) -> optax.GradientTransformation:
+    """Clip by global norm, Adam, decoupled weight decay (not on biases and norm scales), learning rate.
+
+    Args:
+      peak_learning_rate: the rate at the end of warm-up.
+      warmup_steps: updates until the peak.
+      total_steps: updates of the whole run; only the cosine schedule depends on it.
+      schedule: "rsqrt", "cosine" or "constant" (see `learning_rate`).
+      b1, b2: decay of Adam's first and second moment.
+      weight_decay: decoupled, multiplied by the learning rate; 0 for none.
+      clip_norm: the gradients' largest global norm; None for no clipping.
+
+    Raises:
+      UserError: an unknown schedule, or a cosine shorter than its warm-up.
+    """
+    steps = []
+    if clip_norm is not None:
+        steps.append(optax.clip_by_global_norm(clip_norm))
+    steps.append(optax.scale_by_adam(b1=b1, b2=b2))
+    if weight_decay:
+        steps.append(optax.add_decayed_weights(weight_decay, mask=_decayed))
+    steps.append(optax.scale_by_learning_rate(learning_rate(peak_learning_rate, warmup_steps, total_steps, schedule)))
+    return optax.chain(*steps)
+
+
+def _decayed(params):
+    # By name, not by rank: scanned layers stack a norm's scale into a matrix.
+    def decays(path, _):
+        name = str(getattr(path[-1], "key", path[-1]))
+        return not (name.endswith("bias") or name.endswith("scale"))
+
+    return jax.tree_util.tree_map_with_path(decays, params)
