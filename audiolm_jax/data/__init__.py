@@ -1,0 +1,1 @@
+"""Data: corpora, stage examples, seqio tasks and the feeds that training reads."""
