@@ -1,0 +1,201 @@
+"""Sound as samples that carry their rate: reading, resampling and writing."""
+
+import io
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from audiolm_jax.errors import UserError
+from audiolm_jax.files import replace_file
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+PEAK_LIMIT = 0.99
+
+_LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1_000, 768_000
+# Sizes that programs write into a WAV header when they stream and cannot go back to fill in the real one.
+_STREAMED_WAV_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Mono sound: `samples` float32[T], nominally within [-1, 1], at `sample_rate_hz`.
+
+    Raises ValueError for samples of another rank and for a rate that is not a positive whole number, so that a
+    mistaken shape or rate fails where it is made and not where it is heard.
+    """
+
+    samples: np.ndarray
+    sample_rate_hz: int
+
+    def __post_init__(self):
+        samples = np.asarray(self.samples, dtype=np.float32)
+        if samples.ndim != 1:
+            raise ValueError(f"a Waveform holds mono samples [T]; got an array of shape {samples.shape}")
+        if int(self.sample_rate_hz) != self.sample_rate_hz or self.sample_rate_hz <= 0:
+            raise ValueError(f"sample_rate_hz must be a positive whole number; got {self.sample_rate_hz!r}")
+        object.__setattr__(self, "samples", samples)
+        object.__setattr__(self, "sample_rate_hz", int(self.sample_rate_hz))
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.sample_rate_hz
+
+
+def read_audio(path, sample_rate_hz: int | None = None) -> Waveform:
+    """Reads WAV, FLAC, OGG (Vorbis, Opus) or MP3 of any rate and channel count as a mono Waveform.
+
+    The format is told from the content, not from the name. Channels are averaged. With `sample_rate_hz` the result
+    is resampled to it; without, it keeps the file's rate.
+
+    Raises UserError, in one line that names the file, if it is missing, a folder, empty, not audio, cut short, or
+    holds no samples or NaN.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name one audio file")
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    data = path.read_bytes()
+    if not data:
+        raise UserError(f"{path} is empty (0 bytes); give an audio file")
+    if _is_cut_short(data):
+        raise UserError(f"{path} is cut short: it ends before the audio its header announces; copy the file again")
+    samples, rate_hz = _decode(path, data)
+    if not samples.size:
+        raise UserError(f"{path} holds no audio samples; give a longer file")
+    if not np.isfinite(samples).all():
+        raise UserError(f"{path} holds samples that are not numbers (NaN or infinity); export it again")
+    if not _LOWEST_RATE_HZ <= rate_hz <= _HIGHEST_RATE_HZ:
+        raise UserError(f"{path} says its rate is {rate_hz} Hz; rates from 1 to 768 kHz are supported")
+    waveform = Waveform(samples.mean(axis=1, dtype=np.float32), rate_hz)
+    return waveform if sample_rate_hz is None else resample(waveform, sample_rate_hz)
+
+
+def write_audio(path, waveform: Waveform) -> None:
+    """Writes 16-bit WAV or FLAC, chosen by the suffix, under a temporary name that is then renamed.
+
+    Samples beyond PEAK_LIMIT would wrap or clip, so a louder waveform is scaled down as a whole to that peak.
+    Raises UserError for another suffix and for samples that are not finite, OSError where the disk refuses.
+    """
+    path = Path(path)
+    formats = {".wav": "WAV", ".flac": "FLAC"}
+    if path.suffix.lower() not in formats:
+        raise UserError(f"cannot write {path}: name the output .wav or .flac")
+    replace_file(path, encode_audio(waveform, formats[path.suffix.lower()]))
+
+
+def encode_audio(waveform: Waveform, container: str = "WAV") -> bytes:
+    """The bytes of a 16-bit file ("WAV" or "FLAC") with the peak limited to PEAK_LIMIT."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    samples = limit_peak(waveform.samples)
+    soundfile.write(buffer, samples, waveform.sample_rate_hz, format=container, subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def limit_peak(samples: np.ndarray) -> np.ndarray:
+    """float32[T] scaled down as a whole so that no sample exceeds PEAK_LIMIT; quieter samples are left alone."""
+    if not np.isfinite(samples).all():
+        raise UserError("the samples to write are not all numbers (NaN or infinity)")
+    peak = float(np.max(np.abs(samples), initial=0.0))
+    return samples * np.float32(PEAK_LIMIT / peak) if peak > PEAK_LIMIT else samples
+
+
+def resample(waveform: Waveform, sample_rate_hz: int) -> Waveform:
+    """The same sound at another rate (soxr, high quality): ceil(T * new / old) samples."""
+    if waveform.sample_rate_hz == sample_rate_hz:
+        return waveform
+    import soxr
+
+    samples = soxr.resample(waveform.samples, waveform.sample_rate_hz, sample_rate_hz, quality="HQ")
+    # soxr rounds the length; a fixed rule keeps token counts a function of the input's length alone.
+    num_samples = -(-len(waveform.samples) * sample_rate_hz // waveform.sample_rate_hz)
+    samples = np.pad(samples[:num_samples], (0, max(0, num_samples - len(samples))))
+    return Waveform(samples, sample_rate_hz)
+
+
+def audio_files(folder) -> list[Path]:
+    """Every audio file below `folder`, sorted by path; files are recognised by AUDIO_SUFFIXES in any case.
+
+    Raises UserError if there is no such folder. Hidden files and folders are left out.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give a folder that holds audio files")
+    found = []
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(root, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in AUDIO_SUFFIXES]
+    return sorted(found)
+
+
+def _decode(path: Path, data: bytes) -> tuple[np.ndarray, int]:
+    """float32[T, channels] and the rate in Hz, by libsndfile."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            samples = file.read(dtype="float32", always_2d=True)
+            announced, container = file.frames, file.format
+            rate_hz = file.samplerate
+    except (soundfile.LibsndfileError, ValueError) as error:
+        if data[:4] == b"fLaC" and "lost sync" in str(error):
+            raise UserError(f"{path} is cut short or damaged: its FLAC data stops in the middle") from error
+        raise UserError(f"{path} is not audio that can be read; give WAV, FLAC, OGG, Opus or MP3") from error
+    if container == "FLAC" and len(samples) < announced:
+        raise UserError(f"{path} is cut short: {len(samples)} of {announced} samples are there; copy the file again")
+    return samples, rate_hz
+
+
+def _is_cut_short(data: bytes) -> bool:
+    """Whether a WAV, OGG or MP3 ends before its own headers say.
+
+    libsndfile reads the remains of such files without a word; a training corpus or a prompt should not.
+    """
+    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+        return _wav_is_cut_short(data)
+    if data[:4] == b"OggS":
+        return _ogg_is_cut_short(data)
+    return _mp3_is_cut_short(data)
+
+
+def _wav_is_cut_short(data: bytes) -> bool:
+    position = 12
+    while position + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, position)
+        position += 8
+        if name == b"data":
+            return size not in _STREAMED_WAV_SIZES and position + size > len(data)
+        position += size + size % 2
+    return True
+
+
+def _ogg_is_cut_short(data: bytes) -> bool:
+    position = data.rfind(b"OggS")
+    if position + 27 > len(data):
+        return True
+    num_segments = data[position + 26]
+    segments = data[position + 27 : position + 27 + num_segments]
+    return position + 27 + num_segments + sum(segments) > len(data)
+
+
+def _mp3_is_cut_short(data: bytes) -> bool:
+    """Only files with a Xing or Info header tell their length; others are read as far as they go."""
+    start = 0
+    if data[:3] == b"ID3" and len(data) > 10:
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
+    if data[start : start + 1] != b"\xff":
+        return False
+    positions = [data.find(tag, start, start + 200) for tag in (b"Xing", b"Info")]
+    tag = max(positions)
+    if tag < 0 or tag + 16 > len(data):
+        return False
+    flags = struct.unpack_from(">I", data, tag + 4)[0]
+    has_frames, has_bytes = flags & 1, flags & 2
+    if not has_bytes:
+        return False
+    return start + struct.unpack_from(">I", data, tag + (12 if has_frames else 8))[0] > len(data)

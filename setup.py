@@ -1,0 +1,64 @@
+"""Installs audiolm_jax. The core is enough to generate and to use bundles; extras add training and evaluation."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "jax>=0.10.2,<0.12",
+    "flax>=0.12.8,<0.14",
+    "optax>=0.2.8,<0.4",
+    "orbax-checkpoint>=0.12.8,<0.14",
+    "gin-config>=0.5.0,<0.6",
+    "librosa>=0.11.0,<0.13",
+    "soundfile>=0.13.1,<0.15",
+    "soxr>=0.5.0,<2",
+    "numpy>=2.0,<3",
+    "safetensors>=0.5,<0.10",
+    "grain>=0.2.18,<0.4",
+    "array-record>=0.8.3,<0.10; sys_platform != 'win32'",
+    "etils[epath,epy]>=1.12,<2",
+    "tqdm>=4.66,<5",
+]
+
+EXTRAS = {
+    "train": [
+        "seqio>=0.0.20,<0.1",
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-datasets>=4.9.9,<5",
+        "apache-beam>=2.77,<2.80",
+        "tensorboard>=2.20,<2.22",
+        # 0.2.3 holds code generated for protobuf 7, which Apache Beam keeps out: it would fail at import.
+        "sentencepiece>=0.2,<0.2.3",
+    ],
+    "eval": [
+        "visqol-python>=3.8,<4",
+        "jiwer>=4.0,<5",
+        "pocketsphinx>=5.1,<6",
+        "matplotlib>=3.10,<4",
+    ],
+    "tpu": ["jax[tpu]>=0.10.2,<0.12"],
+    "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
+    "demo": ["gradio>=6.31,<7", "espeakng-loader>=0.2.4,<0.3"],
+    "test": ["pytest>=9.0,<10", "pytest-xdist>=3.8,<4", "hypothesis>=6.150,<7", "ruff>=0.15,<0.18"],
+}
+
+setup(
+    name="audiolm_jax",
+    version="0.1.0",
+    description="AudioLM in JAX and Flax: speech and music continuation by language modelling of audio tokens",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["audiolm_jax", "audiolm_jax.*"]),
+    package_data={"audiolm_jax": ["bundles/**/*"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["audiolm = audiolm_jax.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+    ],
+)
