@@ -1,0 +1,98 @@
+"""Batches of examples that are pure functions of a global index, cut into the rows of each host."""
+
+from collections.abc import Callable, Iterator
+
+import grain
+import numpy as np
+
+Example = dict[str, np.ndarray]
+Batch = dict[str, np.ndarray]
+Cursor = dict[str, int]
+
+# The index of the last example ever; Grain wants a length.
+_NO_END = 2**60
+
+
+def initial_cursor() -> Cursor:
+    """The cursor before the first batch: `examples` counts the examples that all hosts together have used."""
+    return {"examples": 0}
+
+
+def host_process(process_index: int | None, process_count: int | None) -> tuple[int, int]:
+    """The given index and count, or this JAX process's own."""
+    if process_index is None or process_count is None:
+        import jax
+
+        return jax.process_index(), jax.process_count()
+    return process_index, process_count
+
+
+def _host_rows(batch_size: int, process_index: int, process_count: int) -> range:
+    """This host's rows of a global batch: one contiguous block, as jax.make_array_from_process_local_data wants."""
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(f"the global batch of {batch_size} does not divide among {process_count} hosts")
+    rows = batch_size // process_count
+    return range(process_index * rows, (process_index + 1) * rows)
+
+
+def endless_batches(
+    example: Callable[[int], Example],
+    batch_size: int,
+    cursor: Cursor,
+    process_index: int,
+    process_count: int,
+    num_threads: int,
+) -> Iterator[tuple[Batch, Cursor]]:
+    """This host's rows of global batches from a cursor on, read ahead in threads.
+
+    Args:
+        example: the example at a global index; called from several threads.
+        batch_size: of the global batch.
+        cursor: where to start; it may have been saved with another number of hosts.
+        process_index: which host this is.
+        process_count: number of hosts.
+        num_threads: threads that read ahead.
+
+    Yields:
+        (batch, cursor after it); every array of the batch starts with the axis of batch_size / process_count rows.
+    """
+    rows = _host_rows(batch_size, process_index, process_count)
+    start = cursor["examples"]
+
+    def local_example(position: int) -> Example:
+        batch, row = divmod(position, len(rows))
+        return example(start + batch * batch_size + rows[row])
+
+    dataset = grain.MapDataset.range(_NO_END).map(local_example).batch(len(rows))
+    # Two batches a thread is enough to hide the reading behind a step, and bounds the memory.
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+    for count, batch in enumerate(dataset.to_iter_dataset(options), start=1):
+        yield batch, {"examples": start + count * batch_size}
+
+
+def finite_batches(
+    example: Callable[[int], Example | None],
+    num_examples: int,
+    batch_size: int,
+    process_index: int,
+    process_count: int,
+) -> Iterator[Batch]:
+    """This host's rows of the batches that hold `num_examples` examples once each.
+
+    Every host yields the same number of batches. Rows past the end, and rows whose example is None, are zeros; the key
+    `example_weights` float32[B] is 0 there and 1 elsewhere.
+    """
+    rows = _host_rows(batch_size, process_index, process_count)
+    template: Example | None = None
+    for start in range(0, num_examples, batch_size):
+        found = [example(start + row) if start + row < num_examples else None for row in rows]
+        template = next((item for item in found if item is not None), template)
+        # A host whose rows all lie past the end still has to know the shapes.
+        search = range(num_examples) if template is None else ()
+        template = template or next((item for index in search if (item := example(index)) is not None), None)
+        if template is None:
+            return
+        blank = {name: np.zeros_like(value) for name, value in template.items()}
+        batch = {name: np.stack([(item or blank)[name] for item in found]) for name in blank}
+        batch["example_weights"] = np.asarray([item is not None for item in found], np.float32)
+        yield batch

@@ -1,0 +1,165 @@
+"""The audio feed: crops of recordings for the codec and the semantic encoder."""
+
+import dataclasses
+import functools
+import sys
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+
+from audiolm_jax.audio import read_audio
+from audiolm_jax.data.batches import (
+    Batch,
+    Cursor,
+    Example,
+    endless_batches,
+    finite_batches,
+    host_process,
+    initial_cursor,
+)
+from audiolm_jax.data.corpora import FolderCorpus, Utterance
+from audiolm_jax.data.order import ExampleOrder, hash_uniform
+from audiolm_jax.errors import UserError
+
+# Draws for one index before giving up, where files cannot be read.
+_MAX_DRAWS = 64
+
+
+class SampleCache:
+    """Decoded recordings as int16 in memory, up to a number of bytes; what does not fit is decoded each time.
+
+    Decoding FLAC costs more than everything else a small feed does, and 1.6 h of 16 kHz speech is 180 MB as int16.
+    Safe to use from several threads.
+    """
+
+    def __init__(self, sample_rate_hz: int, max_bytes: int):
+        self._sample_rate_hz = sample_rate_hz
+        self._free_bytes = max_bytes
+        self._samples: dict[str, np.ndarray | None] = {}
+        self._lock = threading.Lock()
+
+    def read(self, utterance: Utterance) -> np.ndarray | None:
+        """int16[T] samples of a recording; None, told once on stderr, if it cannot be read."""
+        name = str(utterance.path)
+        if name in self._samples:
+            return self._samples[name]
+        try:
+            waveform = read_audio(utterance.path, self._sample_rate_hz)
+        except UserError as error:
+            with self._lock:
+                if name not in self._samples:
+                    print(f"left out: {error}", file=sys.stderr)
+                    self._samples[name] = None
+            return None
+        samples = np.clip(np.round(waveform.samples * 32768), -32768, 32767).astype(np.int16)
+        with self._lock:
+            if name not in self._samples and samples.nbytes <= self._free_bytes:
+                self._free_bytes -= samples.nbytes
+                self._samples[name] = samples
+        return samples
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioFeed:
+    """Random crops of the training recordings of one or several corpora.
+
+    A batch is {"samples": float32[B, T], "num_samples": int32[B]} with T = crop_samples; a recording shorter than the
+    crop is padded with zeros after `num_samples`. Recording, crop and gain are functions of (seed, global index).
+
+    Attributes:
+        corpora: FolderCorpus or anything with `train` and `heldout` lists of Utterance.
+        sample_rate_hz: of the samples; recordings of another rate are resampled.
+        crop_samples: T.
+        batch_size: B of the global batch.
+        seed: of order, crops and gains.
+        balance_speakers: draw the speaker first, then the recording.
+        weights: share of each corpus; None for shares by number of speakers (or of recordings).
+        gain_db: (low, high) of a uniform random gain, None for none. A gain that would clip is lowered.
+        cache_bytes: memory for decoded recordings.
+        num_threads: threads that read ahead.
+        process_index, process_count: which host this is, of how many; None asks JAX.
+    """
+
+    corpora: tuple[FolderCorpus, ...]
+    sample_rate_hz: int
+    crop_samples: int
+    batch_size: int
+    seed: int = 0
+    balance_speakers: bool = True
+    weights: tuple[float, ...] | None = None
+    gain_db: tuple[float, float] | None = None
+    cache_bytes: int = 2 << 30
+    num_threads: int = 2
+    process_index: int | None = None
+    process_count: int | None = None
+
+    def __post_init__(self):
+        if not self.corpora:
+            raise UserError("an audio feed needs at least one corpus")
+        if self.crop_samples < 1 or self.batch_size < 1:
+            raise UserError(f"crop_samples and batch_size must be positive, got {self.crop_samples}, {self.batch_size}")
+
+    @functools.cached_property
+    def _order(self) -> ExampleOrder:
+        speakers = tuple(tuple(utterance.speaker for utterance in corpus.train) for corpus in self.corpora)
+        weights = None if self.weights is None else tuple(self.weights)
+        return ExampleOrder(speakers, self.seed, self.balance_speakers, weights)
+
+    @functools.cached_property
+    def _cache(self) -> SampleCache:
+        return SampleCache(self.sample_rate_hz, self.cache_bytes)
+
+    def _crop(self, samples: np.ndarray, start_uniform: float) -> Example:
+        """int16[T'] to one padded crop, float32[T]."""
+        start = int(start_uniform * (max(len(samples) - self.crop_samples, 0) + 1))
+        crop = samples[start : start + self.crop_samples].astype(np.float32) / 32768
+        padded = np.zeros(self.crop_samples, np.float32)
+        padded[: len(crop)] = crop
+        return {"samples": padded, "num_samples": np.int32(len(crop))}
+
+    def example(self, index: int) -> Example:
+        """The training example at a global index: samples float32[T], num_samples int32.
+
+        Raises:
+            UserError: no recording that was drawn for this index can be read.
+        """
+        for draw in range(_MAX_DRAWS):
+            # A draw that hits an unreadable file is replaced by one that is as much a function of the index.
+            position = index if draw == 0 else int(hash_uniform(self.seed, "redraw", index, draw) * 2**40)
+            corpus, item = self._order.pick(position)
+            samples = self._cache.read(self.corpora[corpus].train[item])
+            if samples is not None:
+                break
+        else:
+            raise UserError(f"{_MAX_DRAWS} recordings in a row could not be read; check the folder of the corpus")
+        example = self._crop(samples, hash_uniform(self.seed, "crop", index))
+        if self.gain_db is not None:
+            low, high = self.gain_db
+            gain = 10 ** ((low + (high - low) * hash_uniform(self.seed, "gain", index)) / 20)
+            peak = float(np.abs(example["samples"]).max())
+            example["samples"] *= np.float32(min(gain, max(1.0, 0.99 / peak)) if peak > 0 else gain)
+        return example
+
+    def heldout_example(self, index: int) -> Example | None:
+        """The held-out recording at an index, cropped at a place drawn by index; None if it cannot be read."""
+        samples = self._cache.read(self._heldout[index])
+        return None if samples is None else self._crop(samples, hash_uniform(self.seed, "heldout crop", index))
+
+    @functools.cached_property
+    def _heldout(self) -> list[Utterance]:
+        return [utterance for corpus in self.corpora for utterance in corpus.heldout]
+
+    def initial_cursor(self) -> Cursor:
+        """The cursor before the first batch."""
+        return initial_cursor()
+
+    def batches(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
+        """This host's rows of the training batches from a cursor on, without end, each with the cursor after it."""
+        process = host_process(self.process_index, self.process_count)
+        return endless_batches(self.example, self.batch_size, cursor, *process, self.num_threads)
+
+    def eval_batches(self) -> Iterator[Batch]:
+        """Every held-out recording once; `example_weights` float32[B] is 0 in the padding of the last batch."""
+        process = host_process(self.process_index, self.process_count)
+        return finite_batches(self.heldout_example, len(self._heldout), self.batch_size, *process)

@@ -1,0 +1,101 @@
+"""The order of training examples as a pure function of (seed, global index): nothing to store, nothing to replay."""
+
+import bisect
+import dataclasses
+import functools
+import hashlib
+import itertools
+from collections.abc import Sequence
+
+from grain.experimental import index_shuffle
+
+# Corpora are mixed in blocks of this many examples, so a share is exact to one part in 1024.
+MIXTURE_BLOCK = 1024
+_SHUFFLE_ROUNDS = 4
+
+
+def hash_bits(seed: int, purpose: str, *indices: int | str) -> int:
+    """64 pseudo-random bits, the same on every machine, Python and NumPy version."""
+    text = "/".join([str(seed), purpose, *map(str, indices)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def hash_uniform(seed: int, purpose: str, *indices: int) -> float:
+    """A number in [0, 1) drawn by index."""
+    return (hash_bits(seed, purpose, *indices) >> 11) * 2.0**-53
+
+
+def _shuffled(position: int, size: int, seed: int, purpose: str, *indices: int) -> int:
+    """Where `position` goes in a permutation of 0 .. size - 1 drawn by index."""
+    if size == 1:
+        return 0
+    bits = hash_bits(seed, purpose, *indices) & 0xFFFFFFFF
+    return int(index_shuffle(position, max_index=size - 1, seed=bits, rounds=_SHUFFLE_ROUNDS))
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleOrder:
+    """Which item of which corpus stands at each global index, without end.
+
+    With `balance_speakers` every speaker of a corpus comes once in each pass, whatever their number of recordings,
+    and a speaker's recordings take turns; without, every recording comes once in each pass. Each pass has its own
+    permutation.
+
+    Attributes:
+        speakers: for each corpus, the speaker of each of its items.
+        seed: of the order.
+        balance_speakers: speaker first, then recording.
+        weights: share of each corpus; None for shares by number of speakers (balanced) or recordings (not).
+    """
+
+    speakers: tuple[tuple[str, ...], ...]
+    seed: int = 0
+    balance_speakers: bool = True
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self):
+        if not self.speakers or not all(self.speakers):
+            raise ValueError("every corpus of an order needs at least one item")
+        if self.weights is not None and (len(self.weights) != len(self.speakers) or min(self.weights) <= 0):
+            raise ValueError(f"{len(self.speakers)} corpora need as many positive weights, got {self.weights}")
+
+    @functools.cached_property
+    def _groups(self) -> list[list[list[int]]]:
+        """Items by corpus and group; a group is a speaker, or the whole corpus."""
+        corpora = []
+        for speakers in self.speakers:
+            groups: dict[str, list[int]] = {}
+            for item, speaker in enumerate(speakers):
+                groups.setdefault(speaker if self.balance_speakers else "", []).append(item)
+            corpora.append([groups[name] for name in sorted(groups)])
+        return corpora
+
+    @functools.cached_property
+    def _block_ends(self) -> list[int]:
+        """Last slot + 1 of each corpus in a block of the mixture, by largest remainders."""
+        weights: Sequence[float] = self.weights or [
+            len(groups) if self.balance_speakers else len(groups[0]) for groups in self._groups
+        ]
+        shares = [weight * MIXTURE_BLOCK / sum(weights) for weight in weights]
+        counts = [max(1, int(share)) for share in shares]
+        by_remainder = sorted(range(len(shares)), key=lambda c: (counts[c] - shares[c], c))
+        for corpus in itertools.islice(itertools.cycle(by_remainder), max(0, MIXTURE_BLOCK - sum(counts))):
+            counts[corpus] += 1
+        return list(itertools.accumulate(counts))
+
+    def pick(self, index: int) -> tuple[int, int]:
+        """Corpus and item at a global index."""
+        corpus, ordinal = 0, index
+        if len(self.speakers) > 1:
+            size = self._block_ends[-1]
+            block, slot = divmod(index, size)
+            slot = _shuffled(slot, size, self.seed, "mixture", block)
+            corpus = bisect.bisect_right(self._block_ends, slot)
+            first = self._block_ends[corpus - 1] if corpus else 0
+            ordinal = block * (self._block_ends[corpus] - first) + slot - first
+        groups = self._groups[corpus]
+        turn, slot = divmod(ordinal, len(groups))
+        group = _shuffled(slot, len(groups), self.seed, "speaker", corpus, turn)
+        cycle, position = divmod(turn, len(groups[group]))
+        item = _shuffled(position, len(groups[group]), self.seed, "item", corpus, group, cycle)
+        return corpus, groups[group][item]
