@@ -1,4 +1,4 @@
-"""The audio feed: crops of recordings for the codec and the semantic encoder."""
+"""The feeds of training: crops of recordings for codec and semantic encoder, token sequences for the stages."""
 
 import dataclasses
 import functools
@@ -19,8 +19,11 @@ from audiolm_jax.data.batches import (
     initial_cursor,
 )
 from audiolm_jax.data.corpora import FolderCorpus, Utterance
+from audiolm_jax.data.examples import stage_example
 from audiolm_jax.data.order import ExampleOrder, hash_uniform
+from audiolm_jax.data.token_source import TokenSource
 from audiolm_jax.errors import UserError
+from audiolm_jax.tokens.stages import Stage
 
 # Draws for one index before giving up, where files cannot be read.
 _MAX_DRAWS = 64
@@ -163,3 +166,69 @@ class AudioFeed:
         """Every held-out recording once; `example_weights` float32[B] is 0 in the padding of the last batch."""
         process = host_process(self.process_index, self.process_count)
         return finite_batches(self.heldout_example, len(self._heldout), self.batch_size, *process)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenFeed:
+    """Sequences of one stage from folders of token records.
+
+    A batch is {"ids": int32[B, S], "loss_weights": float32[B, S]}: prefix, target, PAD; weight 1 on target ids. Record
+    and crop are functions of (seed, global index).
+
+    Attributes:
+        folders: of token records, as `audiolm tokenize` writes them.
+        stage: whose examples are made; S = stage.sequence_length.
+        batch_size: B of the global batch.
+        seed: of order and crops.
+        balance_speakers: draw the speaker first, then the recording.
+        weights: share of each folder; None for shares by number of speakers (or of records).
+        max_eval_examples: at most so many held-out crops, evenly spread; None for all.
+        num_threads: threads that read ahead.
+        process_index, process_count: which host this is, of how many; None asks JAX.
+    """
+
+    folders: tuple[str, ...]
+    stage: Stage
+    batch_size: int
+    seed: int = 0
+    balance_speakers: bool = True
+    weights: tuple[float, ...] | None = None
+    max_eval_examples: int | None = None
+    num_threads: int = 2
+    process_index: int | None = None
+    process_count: int | None = None
+
+    @functools.cached_property
+    def source(self) -> TokenSource:
+        """Records and crops by index; its manifests tell the tokenizers' fingerprints."""
+        return TokenSource(tuple(self.folders), self.stage, self.seed, self.balance_speakers, self.weights)
+
+    def example(self, index: int) -> Example:
+        """The training example at a global index: ids int32[S], loss_weights float32[S]."""
+        record, crop = self.source.training(index)
+        return stage_example(record, self.stage, crop)
+
+    def heldout_example(self, index: int) -> Example:
+        """The held-out example at an index below `num_eval_examples`."""
+        record, crop = self.source.heldout[index * len(self.source.heldout) // self.num_eval_examples]
+        return stage_example(record, self.stage, crop)
+
+    @property
+    def num_eval_examples(self) -> int:
+        """Held-out examples in `eval_batches`."""
+        available = len(self.source.heldout)
+        return available if self.max_eval_examples is None else min(available, self.max_eval_examples)
+
+    def initial_cursor(self) -> Cursor:
+        """The cursor before the first batch."""
+        return initial_cursor()
+
+    def batches(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
+        """This host's rows of the training batches from a cursor on, without end, each with the cursor after it."""
+        process = host_process(self.process_index, self.process_count)
+        return endless_batches(self.example, self.batch_size, cursor, *process, self.num_threads)
+
+    def eval_batches(self) -> Iterator[Batch]:
+        """Every held-out crop once; `example_weights` float32[B] is 0 in the padding of the last batch."""
+        process = host_process(self.process_index, self.process_count)
+        return finite_batches(self.heldout_example, self.num_eval_examples, self.batch_size, *process)
