@@ -1,0 +1,131 @@
+"""The device mesh, and where each array of a run lies on it.
+
+A mesh has three axes on every machine, from one CPU to a pod: `data` (copies of the model), `fsdp` (each device keeps a
+part of every parameter and gathers it when needed) and `tensor` (each device computes a part of every layer). One
+table, `parallel.rules`, says which named axis of an array goes to which of them.
+"""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from audiolm_jax.errors import UserError
+from audiolm_jax.parallel.rules import LOGICAL_AXIS_RULES
+
+MESH_AXES = ("data", "fsdp", "tensor")
+BATCH_SPEC = PartitionSpec(("data", "fsdp"))
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSizes:
+    """How many devices each mesh axis has; at most one of them is -1 and takes what the others leave."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+def make_mesh(sizes: MeshSizes, devices=None) -> Mesh:
+    """The mesh over `devices` (all of `jax.devices()` if not given).
+
+    Raises:
+      UserError: the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    shape = [sizes.data, sizes.fsdp, sizes.tensor]
+    fixed = int(np.prod([size for size in shape if size != -1]))
+    written = ", ".join(f"{axis}={size}" for axis, size in zip(MESH_AXES, shape, strict=True))
+    if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
+        raise UserError(f"mesh sizes {written}: each must be positive, and one of them at most may be -1")
+    if len(devices) % fixed or (-1 not in shape and fixed != len(devices)):
+        raise UserError(f"mesh sizes {written} do not fit {len(devices)} device(s); change MESH_DATA, MESH_FSDP or "
+                        "MESH_TENSOR")
+    shape = [len(devices) // fixed if size == -1 else size for size in shape]
+    return Mesh(np.asarray(devices).reshape(shape), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+@contextlib.contextmanager
+def mesh_context(mesh: Mesh):
+    """Within it, jitted code knows the mesh, and flax's logical constraints resolve by our table."""
+    with jax.set_mesh(mesh), nn.logical_axis_rules(LOGICAL_AXIS_RULES):
+        yield
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_shardings(mesh: Mesh, batch: dict[str, Any]) -> dict[str, NamedSharding]:
+    """Rows are split over `data` and `fsdp`.
+
+    Raises:
+      UserError: the rows do not divide by the number of devices that share them.
+    """
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    for name, array in batch.items():
+        if array.shape[0] % parts:
+            raise UserError(f"a batch of {array.shape[0]} rows ('{name}') does not divide by {parts} devices "
+                            "(MESH_DATA x MESH_FSDP); change BATCH_SIZE")
+    return {name: NamedSharding(mesh, BATCH_SPEC) for name in batch}
+
+
+def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """A host's rows as global arrays on the mesh."""
+    shardings = batch_shardings(mesh, batch)
+    return {name: jax.make_array_from_process_local_data(shardings[name], np.asarray(array))
+            for name, array in batch.items()}
+
+
+def state_shardings(mesh: Mesh, abstract_state: Any, logical_axes: Any | None) -> Any:
+    """A NamedSharding for every leaf of a TrainState.
+
+    Args:
+      mesh: where the state will lie.
+      abstract_state: a TrainState of shapes (`jax.eval_shape(learner.init, ...)`).
+      logical_axes: a tree like `abstract_state.params` whose leaves are tuples of axis names, or None: replicated.
+
+    Returns:
+      a tree like `abstract_state`. A leaf outside `params` whose path ends with a parameter's path and which has its
+      shape (an optimizer moment, an average) lies where that parameter lies; every other one is replicated.
+    """
+    specs = {}
+    if logical_axes is not None:
+        is_axes = lambda node: isinstance(node, tuple)  # noqa: E731
+        named = jax.tree_util.tree_flatten_with_path(logical_axes, is_leaf=is_axes)[0]
+        axes_of = {_names(path): axes for path, axes in named}
+        for path, leaf in jax.tree_util.tree_flatten_with_path(abstract_state.params)[0]:
+            axes = axes_of.get(_names(path), ())
+            specs[_names(path)] = (leaf.shape, _partition_spec(mesh, leaf.shape, axes))
+
+    def sharding(path, leaf):
+        names = _names(path)
+        for start in range(len(names)):
+            shape, spec = specs.get(names[start:], (None, None))
+            if shape == leaf.shape:
+                return NamedSharding(mesh, spec)
+        return replicated(mesh)
+
+    return jax.tree_util.tree_map_with_path(sharding, abstract_state)
+
+
+def _names(path) -> tuple[str, ...]:
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+
+
+def _partition_spec(mesh: Mesh, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> PartitionSpec:
+    """Logical names to mesh axes; an axis that the mesh does not divide evenly stays whole."""
+    if len(axes) != len(shape):
+        return PartitionSpec()
+    spec = nn.logical_to_mesh_axes(axes, LOGICAL_AXIS_RULES)
+    kept = []
+    for size, entry in zip(shape, spec, strict=True):
+        parts = [entry] if isinstance(entry, str) else list(entry or ())
+        devices = int(np.prod([mesh.shape[axis] for axis in parts], dtype=int))
+        kept.append(entry if parts and size % devices == 0 else None)
+    return PartitionSpec(*kept)

@@ -1,0 +1,266 @@
+"""The training loop, one for every learner. Read `train` from top to bottom: it is the whole story."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+import tqdm
+
+from audiolm_jax.errors import UserError
+from audiolm_jax.parallel.mesh import (
+    MeshSizes,
+    batch_shardings,
+    global_batch,
+    make_mesh,
+    mesh_context,
+    replicated,
+    state_shardings,
+)
+from audiolm_jax.training.checkpoints import Checkpoints, init_from
+from audiolm_jax.training.learner import Batch, Learner
+from audiolm_jax.training.logging import RunLog
+from audiolm_jax.training.progress import Clock, MetricTotals
+from audiolm_jax.training.state import Metrics, TrainState
+from audiolm_jax.training.stop_signal import StopSignal
+
+# What a random key is for; folded into the root key before the step is.
+_PURPOSE_INIT, _PURPOSE_TRAIN, _PURPOSE_SAMPLE = 0, 1, 2
+
+_log = logging.getLogger(__name__)
+
+
+class Feed(Protocol):
+    """Where batches come from. The order is a pure function of the feed's seed and the cursor's few integers."""
+
+    def initial_cursor(self) -> dict[str, int]:
+        """The cursor before the first batch."""
+
+    def batches(self, cursor: dict[str, int]) -> Iterator[tuple[Batch, dict[str, int]]]:
+        """Endless batches from a cursor on, each with the cursor that comes after it."""
+
+    def eval_batches(self) -> Iterator[Batch]:
+        """The held-out batches, the last one padded with rows of `example_weights` 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """Something to listen to: samples float32[T] in -1..1."""
+
+    name: str
+    samples: np.ndarray
+    sample_rate_hz: int
+
+
+# Makes clips from the current state and a key, for TensorBoard: reconstructions, continuations of held-out prompts.
+Sampler = Callable[[TrainState, jax.Array], list[Clip]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How long, and how often what happens. Every "every" is in steps and 0 means never; the final step does all.
+
+    Attributes:
+      steps: updates of the whole run, counted from its beginning and not from where it was resumed.
+      seed: root of all the run's randomness but the feed's.
+      log_every_steps: train metrics, averaged since the last time.
+      eval_every_steps: the whole held-out feed.
+      sample_every_steps: clips for TensorBoard.
+      checkpoint_every_steps: saves by count.
+      checkpoint_every_minutes: saves by the clock, whichever comes first; 0 for never.
+      keep_checkpoints: how many stay; two at least.
+    """
+
+    steps: int
+    seed: int = 0
+    log_every_steps: int = 50
+    eval_every_steps: int = 1000
+    sample_every_steps: int = 0
+    checkpoint_every_steps: int = 1000
+    checkpoint_every_minutes: float = 10.0
+    keep_checkpoints: int = 2
+
+
+def train(
+    learner: Learner,
+    feed: Feed,
+    workdir: str | Path,
+    options: RunOptions,
+    mesh_sizes: MeshSizes | None = None,
+    sampler: Sampler | None = None,
+    init_from_workdir: str | None = None,
+    meta: dict[str, Any] | None = None,
+) -> TrainState:
+    """Trains until `options.steps`, or until SIGTERM; started again with the same arguments it goes on.
+
+    A run that was stopped and resumed at any point computes what a straight one computes, bit for bit on the same
+    mesh: the data order is a function of the cursor in the checkpoint, and randomness a function of (seed, step).
+
+    Args:
+      learner: what is trained.
+      feed: its batches.
+      workdir: where checkpoints, metrics.jsonl, tensorboard and, at the end, the file `done` go.
+      options: lengths and periods.
+      mesh_sizes: devices per mesh axis; all devices as `data` if not given.
+      sampler: makes clips to listen to while it trains.
+      init_from_workdir: another run, whose parameters a NEW run starts from; a resumed run ignores it.
+      meta: JSON values to keep with every checkpoint (gin text, fingerprints).
+
+    Returns:
+      the last state. `workdir/done` exists if it is at `options.steps`, and does not if a signal stopped the run.
+
+    Raises:
+      UserError: the loss is not finite (the step is named), the batch does not fit the mesh, the checkpoint is of
+        another model.
+    """
+    workdir = Path(workdir)
+    _make_directory(workdir)
+    mesh = make_mesh(mesh_sizes or MeshSizes())
+    root_key = jax.random.key(options.seed)
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mesh_context(mesh))
+        stop = stack.enter_context(StopSignal())
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, options.keep_checkpoints)))
+
+        # Shapes first: what the state will look like and where each part of it lies, before any of it exists.
+        cursor = feed.initial_cursor()
+        first_batch = global_batch(next(feed.batches(cursor))[0], mesh)
+        init = functools.partial(learner.init, jax.random.fold_in(root_key, _PURPOSE_INIT))
+        abstract = jax.eval_shape(init, first_batch)
+        logical_axes = learner.logical_axes(first_batch) if hasattr(learner, "logical_axes") else None
+        shardings = state_shardings(mesh, abstract, logical_axes)
+        abstract = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract, shardings
+        )
+
+        # Restore, or begin.
+        restored = checkpoints.restore(abstract)
+        if restored is not None:
+            state, saved = restored
+            cursor = saved["cursor"]
+            _log.info("%s: resuming at step %d", learner.name, int(state.step))
+        else:
+            state = jax.jit(init, out_shardings=shardings)(first_batch)
+            if init_from_workdir:
+                state = init_from(init_from_workdir, state)
+        step = int(state.step)
+        run_log = stack.enter_context(contextlib.closing(RunLog(workdir, resumed_step=step)))
+
+        # The two compiled functions. The state's memory is reused for the next state.
+        def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            key = jax.random.fold_in(jax.random.fold_in(root_key, _PURPOSE_TRAIN), state.step)
+            return learner.train_step(state, batch, key)
+
+        def save() -> None:
+            checkpoints.save(state, {"cursor": cursor, "learner": learner.name, **(meta or {})})
+
+        def evaluate() -> None:
+            totals = MetricTotals()
+            for batch in feed.eval_batches():
+                totals.add(step, eval_step(state, global_batch(batch, mesh)))
+            values = totals.take()
+            if values:
+                run_log.scalars(step, "eval", values)
+                progress.write(f"{learner.name} step {step}: held-out " + _in_words(values))
+
+        def listen() -> None:
+            key = jax.random.fold_in(jax.random.fold_in(root_key, _PURPOSE_SAMPLE), step)
+            for clip in sampler(state, key):
+                run_log.audio(step, clip.name, clip.samples, clip.sample_rate_hz)
+
+        train_step = jax.jit(
+            update,
+            in_shardings=(shardings, batch_shardings(mesh, first_batch)),
+            out_shardings=(shardings, replicated(mesh)),
+            donate_argnums=0,
+        )
+        eval_step = jax.jit(learner.eval_step, out_shardings=replicated(mesh))
+        totals = MetricTotals()
+        clock = Clock(options.checkpoint_every_minutes)
+        progress = stack.enter_context(
+            tqdm.tqdm(
+                total=options.steps,
+                initial=step,
+                desc=learner.name,
+                unit="step",
+                dynamic_ncols=True,
+                mininterval=1.0 if sys.stderr.isatty() else 30.0,  # a log file needs no line a second
+                disable=jax.process_index() > 0,
+            )
+        )
+        if restored is not None and _due(step, options.eval_every_steps, options) and run_log.last_eval_step != step:
+            evaluate()  # the run was stopped between the save and the evaluation of this step
+
+        batches = feed.batches(cursor) if step < options.steps else ()
+        for batch, next_cursor in batches:
+            state, metrics = train_step(state, global_batch(batch, mesh))
+            totals.add(step + 1, metrics)  # waits for the figures of the step BEFORE, and checks them
+            cursor, step = next_cursor, step + 1
+            clock.tick(*_amount(batch, feed))
+            last = step >= options.steps or stop.received is not None
+            progress.update()
+
+            if last or _due(step, options.log_every_steps, options):
+                values = totals.take()
+                run_log.scalars(step, "train", {**values, **clock.rates()})
+                progress.set_postfix_str(f"loss {values['loss']:.4f}, {clock.in_words()}", refresh=False)
+            # Evaluation and samples do not change the state, so a save before them loses nothing if they are cut off.
+            if last or _due(step, options.checkpoint_every_steps, options) or clock.save_is_due():
+                totals.check()  # never keep a state that is broken
+                save()
+                clock.saved()
+            if stop.received is None and _due(step, options.eval_every_steps, options):
+                evaluate()
+                clock.restart()
+            if stop.received is None and sampler is not None and _due(step, options.sample_every_steps, options):
+                listen()
+                clock.restart()
+            if last:
+                break
+
+        checkpoints.wait()
+        if step >= options.steps:
+            _mark_done(workdir, step)
+        else:
+            _log.warning("%s: %s at step %d; saved. The same command goes on from there", learner.name, stop.received,
+                         step)
+    return state
+
+
+def _due(step: int, every_steps: int, options: RunOptions) -> bool:
+    return every_steps > 0 and (step % every_steps == 0 or step >= options.steps)
+
+
+def _amount(batch: Batch, feed: Feed) -> tuple[float, str]:
+    """How much a batch holds: tokens of a language model's batch, seconds of an audio batch."""
+    if "ids" in batch:
+        return float(np.sum(batch["ids"] != 0)), "tokens"
+    if "samples" in batch and hasattr(feed, "sample_rate_hz"):
+        return batch["samples"].size / feed.sample_rate_hz, "audio_seconds"
+    return float(next(iter(batch.values())).shape[0]), "examples"
+
+
+def _in_words(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def _make_directory(workdir: Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "done").unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {workdir}: {error.strerror}; change --workdir") from error
+
+
+def _mark_done(workdir: Path, step: int) -> None:
+    temporary = workdir / "done.tmp"
+    temporary.write_text(json.dumps({"step": step}) + "\n")
+    temporary.replace(workdir / "done")
