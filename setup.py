@@ -52,7 +52,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["audiolm_jax", "audiolm_jax.*"]),
-    package_data={"audiolm_jax": ["bundles/**/*"]},
+    package_data={"audiolm_jax": ["bundles/**/*", "listening_page.css", "listening_page.js"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["audiolm = audiolm_jax.cli:main"]},
