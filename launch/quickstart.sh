@@ -16,5 +16,5 @@ if [[ "${1:-}" == "-h" || "${1:-}" == "--help" ]]; then
 fi
 
 make_environment core "$ROOT"
-exec "$VENV/bin/python" -m audiolm_jax.cli generate --mode continuation --prompt "$ROOT/audiolm_jax/bundles/prompt.wav" \
+exec "$VENV/bin/python" -m audiolm_jax.cli generate --mode continuation --prompt "$ROOT/audiolm_jax/bundles/small/prompt.wav" \
   --output "$ROOT/out/continuation.wav" --page "$ROOT/out/continuation.html" "$@"
