@@ -7,11 +7,10 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 
-from grain.experimental import index_shuffle
-
 # Corpora are mixed in blocks of this many examples, so a share is exact to one part in 1024.
 MIXTURE_BLOCK = 1024
-_SHUFFLE_ROUNDS = 4
+_FEISTEL_ROUNDS = 6
+_64_BITS = (1 << 64) - 1
 
 
 def hash_bits(seed: int, purpose: str, *indices: int | str) -> int:
@@ -25,12 +24,28 @@ def hash_uniform(seed: int, purpose: str, *indices: int) -> float:
     return (hash_bits(seed, purpose, *indices) >> 11) * 2.0**-53
 
 
-def _shuffled(position: int, size: int, seed: int, purpose: str, *indices: int) -> int:
-    """Where `position` goes in a permutation of 0 .. size - 1 drawn by index."""
-    if size == 1:
-        return 0
-    bits = hash_bits(seed, purpose, *indices) & 0xFFFFFFFF
-    return int(index_shuffle(position, max_index=size - 1, seed=bits, rounds=_SHUFFLE_ROUNDS))
+def shuffled(position: int, size: int, seed: int, purpose: str, *indices: int) -> int:
+    """Where `position` goes in a permutation of 0 .. size - 1 drawn by index, in a time that does not grow with size.
+
+    A Feistel network permutes the smallest power of four that holds `size`; positions that leave the range walk on
+    until they are back in it.
+    """
+    if not 0 <= position < size:
+        raise ValueError(f"position {position} lies outside 0..{size - 1}")
+    half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
+    mask = (1 << half_bits) - 1
+    key = hash_bits(seed, purpose, *indices)
+    while True:
+        left, right = position >> half_bits, position & mask
+        for round_key in range(_FEISTEL_ROUNDS):
+            # The finaliser of SplitMix64 as round function.
+            mixed = (key + (right + 1) * 0x9E3779B97F4A7C15 + round_key * 0xD1342543DE82EF95) & _64_BITS
+            mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
+            mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _64_BITS
+            left, right = right, left ^ ((mixed >> 33) & mask)
+        position = (left << half_bits) | right
+        if position < size:
+            return position
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +104,13 @@ class ExampleOrder:
         if len(self.speakers) > 1:
             size = self._block_ends[-1]
             block, slot = divmod(index, size)
-            slot = _shuffled(slot, size, self.seed, "mixture", block)
+            slot = shuffled(slot, size, self.seed, "mixture", block)
             corpus = bisect.bisect_right(self._block_ends, slot)
             first = self._block_ends[corpus - 1] if corpus else 0
             ordinal = block * (self._block_ends[corpus] - first) + slot - first
         groups = self._groups[corpus]
         turn, slot = divmod(ordinal, len(groups))
-        group = _shuffled(slot, len(groups), self.seed, "speaker", corpus, turn)
+        group = shuffled(slot, len(groups), self.seed, "speaker", corpus, turn)
         cycle, position = divmod(turn, len(groups[group]))
-        item = _shuffled(position, len(groups[group]), self.seed, "item", corpus, group, cycle)
+        item = shuffled(position, len(groups[group]), self.seed, "item", corpus, group, cycle)
         return corpus, groups[group][item]

@@ -5,6 +5,7 @@ levels of 16384 codes and no fine stage, is `coarse_stage(num_coarse_quantizers=
 """
 
 import dataclasses
+import functools
 import math
 from fractions import Fraction
 from typing import Any
@@ -95,12 +96,12 @@ class Stage:
         """Prefix (if any) and target."""
         return (self.target,) if self.prefix is None else (self.prefix, self.target)
 
-    @property
+    @functools.cached_property
     def period_seconds(self) -> Fraction:
         """The joint period of the stage's streams; crops start at its multiples."""
         return joint_period_seconds(*(part.frames_hz for part in self.streams))
 
-    @property
+    @functools.cached_property
     def crop_periods(self) -> int:
         """Joint periods of a training crop."""
         return math.floor(self.crop_seconds / self.period_seconds)
