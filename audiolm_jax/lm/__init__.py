@@ -1,0 +1,1 @@
+"""The language model of the three stages: one decoder-only Transformer."""

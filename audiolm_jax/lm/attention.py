@@ -1,0 +1,155 @@
+"""Causal self-attention with T5's relative position bias, shared by all layers (AudioLM, section IV-B).
+
+The bias depends on the distance between query and key alone, so it is carried as one row per head, `distance_bias`
+float32[H, S], and laid out as a band matrix without a gather. Sequences are padded at their end only, so the causal
+mask is the only mask that training needs.
+
+`causal_attention` is the one that runs: it cuts the queries into blocks, never computes scores above the last key of a
+block, and has its own backward pass. `reference_attention` is the same function written plainly; a test holds the two
+equal in values and in gradients.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Finite, so that a masked score minus a masked maximum is never inf - inf.
+MASKED = -1e30
+
+
+def relative_bucket(distance: np.ndarray, num_buckets: int, max_distance: int) -> np.ndarray:
+    """Bucket of a distance to the past (T5, causal case).
+
+    The first half of the buckets hold one distance each, the second half grow logarithmically up to `max_distance`,
+    and everything further shares the last one.
+
+    Args:
+        distance: int[...], query position minus key position, not negative.
+        num_buckets: number of buckets.
+        max_distance: distance at which the last bucket begins to hold everything.
+
+    Returns:
+        int32[...] in 0 .. num_buckets - 1.
+    """
+    distance = np.asarray(distance)
+    exact = num_buckets // 2
+    scale = (num_buckets - exact) / math.log(max_distance / exact)
+    logarithmic = exact + (np.log(np.maximum(distance, 1) / exact) * scale).astype(np.int32)
+    return np.where(distance < exact, distance, np.minimum(logarithmic, num_buckets - 1)).astype(np.int32)
+
+
+def distance_bias(table: jax.Array, length: int, num_buckets: int, max_distance: int) -> jax.Array:
+    """Bias of every distance 0 .. length - 1: table float[buckets, H] to float32[H, length]."""
+    bucket = relative_bucket(np.arange(length), num_buckets, max_distance)
+    # A product with a constant, because on CPU its gradient is much cheaper than that of a gather.
+    one_hot = jnp.asarray(bucket[None, :] == np.arange(num_buckets)[:, None], jnp.float32)
+    return jnp.einsum("nh,ns->hs", table.astype(jnp.float32), one_hot, precision="highest")
+
+
+def _band(bias: jax.Array, start: int, size: int) -> jax.Array:
+    """Rows start .. start + size - 1 of the bias matrix, keys 0 .. start + size - 1, the future masked.
+
+    bias float32[H, S] -> float32[H, size, start + size]; entry (i, j) is bias[start + i - j].
+    """
+    num_heads, keys = bias.shape[0], start + size
+    # Row i of a band matrix is one row read from a place that moves back by one: lay `size` copies of a row of
+    # width keys + size end to end, and cut them at width keys + size - 1.
+    row = jnp.concatenate(
+        [jnp.flip(bias[:, :keys], axis=1), jnp.full((num_heads, size), MASKED, bias.dtype)], axis=1
+    )
+    width = keys + size
+    rolled = jnp.roll(row, -(size - 1), axis=1)
+    flat = jnp.broadcast_to(rolled[:, None], (num_heads, size, width)).reshape(num_heads, size * width)
+    return flat[:, : size * (width - 1)].reshape(num_heads, size, width - 1)[:, :, :keys]
+
+
+def _blocks(length: int, block: int) -> list[tuple[int, int]]:
+    """(first query, number of queries) of every block."""
+    return [(start, min(block, length - start)) for start in range(0, length, block)]
+
+
+def _block_size(length: int) -> int:
+    # At most eight blocks: 56 % of the full square remains, and the compiled program stays short.
+    return max(64, -(-length // (8 * 64)) * 64)
+
+
+def _scores(q: jax.Array, k: jax.Array, band: jax.Array) -> jax.Array:
+    """q [B, H, q, K], k [B, H, k, K], band float32[H, q, k] -> float32[B, H, q, k]."""
+    return jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32) + band[None]
+
+
+def _forward(q, k, v, bias):
+    out, log_sum = [], []
+    for start, size in _blocks(q.shape[2], _block_size(q.shape[2])):
+        end = start + size
+        scores = _scores(q[:, :, start:end], k[:, :, :end], _band(bias, start, size))
+        highest = jnp.max(scores, axis=-1, keepdims=True)
+        weights = jnp.exp(scores - highest)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        mixed = jnp.einsum(
+            "bhqk,bhkd->bhqd", weights.astype(v.dtype), v[:, :, :end], preferred_element_type=jnp.float32
+        )
+        # Dividing the K mixed values is cheaper than dividing up to S weights.
+        out.append((mixed / total).astype(v.dtype))
+        log_sum.append(highest + jnp.log(total))
+    return jnp.concatenate(out, axis=2), jnp.concatenate(log_sum, axis=2)
+
+
+@jax.custom_vjp
+def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
+    """softmax(q k^T + bias) v over the past and the present.
+
+    Args:
+        q, k, v: [B, H, S, K] in the compute dtype; q is already scaled.
+        bias: float32[H, S], the bias of every distance (see `distance_bias`).
+
+    Returns:
+        [B, H, S, K] in the compute dtype; the softmax is float32.
+    """
+    return _forward(q, k, v, bias)[0]
+
+
+def _causal_attention_fwd(q, k, v, bias):
+    out, log_sum = _forward(q, k, v, bias)
+    return out, (q, k, v, bias, out, log_sum)
+
+
+def _causal_attention_bwd(residuals, d_out):
+    # Scores are computed again from the saved log-sums, so that memory stays linear in S.
+    q, k, v, bias, out, log_sum = residuals
+    dtype = v.dtype
+    delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), axis=-1, keepdims=True)
+    d_q = []
+    d_k, d_v = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
+    d_bias = jnp.zeros_like(bias)
+    for start, size in _blocks(q.shape[2], _block_size(q.shape[2])):
+        end = start + size
+        q_block, d_block = q[:, :, start:end], d_out[:, :, start:end].astype(dtype)
+        band, band_vjp = jax.vjp(functools.partial(_band, start=start, size=size), bias)
+        weights = jnp.exp(_scores(q_block, k[:, :, :end], band) - log_sum[:, :, start:end])
+        d_weights = jnp.einsum("bhqd,bhkd->bhqk", d_block, v[:, :, :end], preferred_element_type=jnp.float32)
+        d_scores = weights * (d_weights - delta[:, :, start:end])
+        d_bias += band_vjp(jnp.sum(d_scores, axis=0))[0]
+        d_scores, weights = d_scores.astype(dtype), weights.astype(dtype)
+        d_q.append(jnp.einsum("bhqk,bhkd->bhqd", d_scores, k[:, :, :end], preferred_element_type=jnp.float32))
+        d_k = d_k.at[:, :, :end].add(
+            jnp.einsum("bhqk,bhqd->bhkd", d_scores, q_block, preferred_element_type=jnp.float32)
+        )
+        d_v = d_v.at[:, :, :end].add(
+            jnp.einsum("bhqk,bhqd->bhkd", weights, d_block, preferred_element_type=jnp.float32)
+        )
+    return jnp.concatenate(d_q, axis=2).astype(q.dtype), d_k.astype(k.dtype), d_v.astype(v.dtype), d_bias
+
+
+causal_attention.defvjp(_causal_attention_fwd, _causal_attention_bwd)
+
+
+def reference_attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
+    """`causal_attention`, written as its definition; for tests."""
+    length = q.shape[2]
+    scores = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32) + _band(bias, 0, length)[None]
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("bhqk,bhkd->bhqd", weights, v)
