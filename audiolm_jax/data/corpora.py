@@ -7,6 +7,7 @@ from pathlib import Path
 from audiolm_jax.audio import audio_files
 from audiolm_jax.data.order import hash_bits
 from audiolm_jax.errors import UserError
+from audiolm_jax.tokens.records import SourceFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,3 +89,17 @@ class FolderCorpus:
     def heldout(self) -> list[Utterance]:
         """Recordings of the held-out speakers, for evaluation only."""
         return [u for u in self.utterances if u.key in self._heldout_keys]
+
+    def source_files(self) -> list[SourceFile]:
+        """All recordings as `tokens.extract` wants them, each with its split."""
+        root = Path(self.root)
+        return [
+            SourceFile(
+                path=str(u.path.resolve()),
+                source=u.path.relative_to(root).as_posix(),
+                key=u.key,
+                speaker=u.speaker,
+                split="heldout" if u.key in self._heldout_keys else "train",
+            )
+            for u in self.utterances
+        ]

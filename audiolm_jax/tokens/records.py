@@ -134,6 +134,17 @@ def write_shard(path: Path, records: Iterable[bytes]) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
+class SourceFile:
+    """One file to tokenise: where it is, its path below the input folder, its key, its speaker and its split."""
+
+    path: str
+    source: str
+    key: str
+    speaker: str
+    split: str
+
+
+@dataclasses.dataclass(frozen=True)
 class InputEntry:
     """What became of one input file.
 
