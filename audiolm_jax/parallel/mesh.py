@@ -88,7 +88,8 @@ def state_shardings(mesh: Mesh, abstract_state: Any, logical_axes: Any | None) -
     Args:
       mesh: where the state will lie.
       abstract_state: a TrainState of shapes (`jax.eval_shape(learner.init, ...)`).
-      logical_axes: a tree like `abstract_state.params` whose leaves are tuples of axis names, or None: replicated.
+      logical_axes: a tree like `abstract_state.params` whose leaves are tuples (or PartitionSpecs) of axis names, or
+        None: all replicated.
 
     Returns:
       a tree like `abstract_state`. A leaf outside `params` whose path ends with a parameter's path and which has its
@@ -96,9 +97,8 @@ def state_shardings(mesh: Mesh, abstract_state: Any, logical_axes: Any | None) -
     """
     specs = {}
     if logical_axes is not None:
-        is_axes = lambda node: isinstance(node, tuple)  # noqa: E731
-        named = jax.tree_util.tree_flatten_with_path(logical_axes, is_leaf=is_axes)[0]
-        axes_of = {_names(path): axes for path, axes in named}
+        named = jax.tree_util.tree_flatten_with_path(logical_axes, is_leaf=_is_axes)[0]
+        axes_of = {_names(path): tuple(axes) for path, axes in named}
         for path, leaf in jax.tree_util.tree_flatten_with_path(abstract_state.params)[0]:
             axes = axes_of.get(_names(path), ())
             specs[_names(path)] = (leaf.shape, _partition_spec(mesh, leaf.shape, axes))
@@ -116,6 +116,10 @@ def state_shardings(mesh: Mesh, abstract_state: Any, logical_axes: Any | None) -
 
 def _names(path) -> tuple[str, ...]:
     return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+
+
+def _is_axes(node) -> bool:
+    return isinstance(node, (tuple, PartitionSpec))
 
 
 def _partition_spec(mesh: Mesh, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> PartitionSpec:

@@ -59,8 +59,8 @@ class Clip:
     sample_rate_hz: int
 
 
-# Makes clips from the current state and a key, for TensorBoard: reconstructions, continuations of held-out prompts.
-Sampler = Callable[[TrainState, jax.Array], list[Clip]]
+# Makes clips for TensorBoard from the current state and a key: reconstructions, continuations of held-out prompts.
+Sampler = Callable[[Learner, Feed, TrainState, jax.Array], list[Clip]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +173,7 @@ def train(
 
         def listen() -> None:
             key = jax.random.fold_in(jax.random.fold_in(root_key, _PURPOSE_SAMPLE), step)
-            for clip in sampler(state, key):
+            for clip in sampler(learner, feed, state, key):
                 run_log.audio(step, clip.name, clip.samples, clip.sample_rate_hz)
 
         train_step = jax.jit(

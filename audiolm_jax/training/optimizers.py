@@ -27,8 +27,6 @@ def learning_rate(
     """
     if schedule not in SCHEDULES:
         raise UserError(f"schedule is '{schedule}', but must be one of {', '.join(SCHEDULES)}")
-    if schedule == "cosine" and total_steps <= warmup_steps:
-        raise UserError(f"the cosine schedule needs more steps ({total_steps}) than warm-up steps ({warmup_steps})")
 
     def rate(count):
         step = jnp.asarray(count, jnp.float32) + 1.0  # the first update is step 1, so its rate is not zero
@@ -36,7 +34,7 @@ def learning_rate(
         if schedule == "rsqrt":
             decay = jnp.sqrt(max(warmup_steps, 1) / jnp.maximum(step, max(warmup_steps, 1)))
         elif schedule == "cosine":
-            done = jnp.clip((step - warmup_steps) / (total_steps - warmup_steps), 0.0, 1.0)
+            done = jnp.clip((step - warmup_steps) / max(total_steps - warmup_steps, 1), 0.0, 1.0)
             decay = 0.01 + 0.99 * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
         else:
             decay = 1.0
@@ -67,7 +65,7 @@ def adam(
       clip_norm: the gradients' largest global norm; None for no clipping.
 
     Raises:
-      UserError: an unknown schedule, or a cosine shorter than its warm-up.
+      UserError: an unknown schedule.
     """
     steps = []
     if clip_norm is not None:

@@ -1,0 +1,294 @@
+"""Experiments: from a gin file and `--set MACRO=VALUE` to objects, and from objects to a training run.
+
+This module and the command line are the only ones that import gin. Gin files bind public constructors and functions;
+what a user changes are macros (capital letters, one comment with the unit at each), and every mistake in a name is an
+error: an unknown macro, a misspelt parameter, a binding that nothing uses.
+"""
+
+import ast
+import dataclasses
+import difflib
+import functools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from audiolm_jax import files
+from audiolm_jax.data.corpora import FolderCorpus
+from audiolm_jax.errors import UserError
+from audiolm_jax.parallel.mesh import MeshSizes
+from audiolm_jax.training import loop
+from audiolm_jax.training.learner import Learner
+from audiolm_jax.training.loop import Feed, RunOptions, Sampler
+
+_ROOT = "audiolm_jax.training.experiment.Experiment"
+
+# What a run may be continued with other values of: how long it is, and what is written when.
+_FREE_MACROS = frozenset({
+    "STEPS",
+    "LOG_EVERY",
+    "EVAL_EVERY",
+    "SAMPLE_EVERY",
+    "CHECKPOINT_EVERY",
+    "CHECKPOINT_MINUTES",
+    "KEEP_CHECKPOINTS",
+    "RESUME",
+})
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything `training.loop.train` needs but the work directory; what a gin file builds.
+
+    Attributes:
+      learner: what is trained.
+      feed: its batches.
+      options: lengths and periods.
+      mesh: devices per mesh axis.
+      sampler: makes clips for TensorBoard; None for none.
+      init_from: a work directory whose parameters a new run starts from; None to start from random ones.
+      resume: "auto" resumes a run of the same configuration and refuses another one; "force" continues whatever the
+        configuration; "never" refuses a directory that holds a run.
+    """
+
+    learner: Learner
+    feed: Feed
+    options: RunOptions
+    mesh: MeshSizes = MeshSizes()
+    sampler: Sampler | None = None
+    init_from: str | None = None
+    resume: str = "auto"
+
+    def __post_init__(self):
+        if self.resume not in ("auto", "force", "never"):
+            raise UserError(f"RESUME is '{self.resume}', but must be auto, force or never")
+
+
+def folder_corpora(folders: str | Sequence[str] | None, heldout_speakers: int, seed: int) -> tuple[FolderCorpus, ...]:
+    """One corpus for each folder of speech.
+
+    Raises:
+      UserError: no folder is named.
+    """
+    if not folders:
+        raise UserError("no folder of audio is named; give --data DIR (or --set DATA_DIR=DIR)")
+    folders = (folders,) if isinstance(folders, str) else tuple(folders)
+    return tuple(FolderCorpus(folder, heldout_speakers, seed) for folder in folders)
+
+
+def token_folders(folders: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One or several folders of token records as a tuple.
+
+    Raises:
+      UserError: no folder is named.
+    """
+    if not folders:
+        raise UserError("no folder of token records is named; give --data DIR (or --set DATA_DIR=DIR), a folder that "
+                        "`audiolm tokenize` wrote")
+    return (folders,) if isinstance(folders, str) else tuple(folders)
+
+
+def train(
+    exp: str | Path,
+    workdir: str | Path,
+    overrides: Sequence[str] = (),
+    data: str | Sequence[str] | None = None,
+) -> int:
+    """Trains what a gin file describes; what `audiolm train` calls.
+
+    Args:
+      exp: a path to a gin file, or the name of one in gin/exp ("codec_small").
+      workdir: where everything of the run goes; started again, the run goes on.
+      overrides: "MACRO=VALUE" each.
+      data: folder(s) of audio or of token records; short for DATA_DIR=....
+
+    Returns:
+      0: finished, or stopped in order by a signal and ready to go on. The file `workdir/done` tells which.
+
+    Raises:
+      UserError: whatever of it is the user's to mend, in one line.
+    """
+    experiment, text = load(exp, overrides, data)
+    workdir = Path(workdir)
+    _claim(workdir, text, experiment.resume)
+    meta = {"gin": text}
+    fingerprints = getattr(experiment.feed, "fingerprints", None)
+    if fingerprints is not None:
+        meta["fingerprints"] = dict(fingerprints)
+    loop.train(
+        experiment.learner,
+        experiment.feed,
+        workdir,
+        experiment.options,
+        experiment.mesh,
+        experiment.sampler,
+        experiment.init_from,
+        meta,
+    )
+    return 0
+
+
+def load(
+    exp: str | Path, overrides: Sequence[str] = (), data: str | Sequence[str] | None = None
+) -> tuple[Experiment, str]:
+    """The objects a gin file builds, and the configuration as gin text with all macros resolved into it.
+
+    Raises:
+      UserError: see `parse`, and whatever the constructors refuse.
+    """
+    text = parse(exp, overrides, data)
+    try:
+        experiment = gin.get_configurable(Experiment)()
+    except (TypeError, ValueError) as error:
+        # gin adds lines with the call to the message; the first is the constructor's own.
+        place = "" if isinstance(error, UserError) else f"{exp}: "
+        raise UserError(place + _first_line(error)) from error
+    return experiment, text
+
+
+def parse(exp: str | Path, overrides: Sequence[str] = (), data: str | Sequence[str] | None = None) -> str:
+    """Makes gin's configuration from a file and overrides, checks and locks it, and returns it as text.
+
+    Raises:
+      UserError: no such file, a syntax error, an unknown name, an override of a macro that does not exist, or a
+        binding that touches nothing.
+    """
+    _add_search_paths()
+    path = find(exp)
+    gin.clear_config()
+    logging.disable(logging.ERROR)  # gin logs an error for every folder in which it does not find an include
+    try:
+        gin.parse_config_file(str(path))
+    except (OSError, ImportError, SyntaxError, ValueError, NameError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: {_first_line(error)}") from error
+    finally:
+        logging.disable(logging.NOTSET)
+    settings = [_setting(override) for override in overrides]
+    if data:
+        settings.append(("DATA_DIR", data if isinstance(data, str) else tuple(data)))
+    known = set(macros())
+    for name, value in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
+            raise UserError(f"{path} has no macro {name}; {hint}")
+        gin.bind_parameter((name, "gin.macro", "value"), value)
+    _check_all_used(path)
+    try:
+        gin.finalize()
+    except ValueError as error:
+        raise UserError(f"{path}: {_first_line(error)}") from error
+    # One binding a line, however long, so that lines can be compared; without gin's rulers of the same length.
+    lines = gin.config_str(max_line_length=10_000).splitlines()
+    return "\n".join(line for line in lines if not line.startswith("# ==")) + "\n"
+
+
+def find(exp: str | Path) -> Path:
+    """The gin file that `audiolm train EXP` means: a path, or a name in gin/exp with or without ".gin".
+
+    Raises:
+      UserError: there is none; the line lists the names there are.
+    """
+    exp = str(exp)
+    name = exp if exp.endswith(".gin") else exp + ".gin"
+    candidates = [Path(name)]
+    for root in search_paths():
+        candidates += [root / name, root / "gin" / "exp" / name]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    names = sorted({path.stem for root in search_paths() for path in (root / "gin" / "exp").glob("*.gin")})
+    raise UserError(f"there is no experiment '{exp}'; give a path to a gin file or one of {', '.join(names)}")
+
+
+def search_paths() -> list[Path]:
+    """Folders that hold `gin/`: the repository, and the installed package, which carries a copy."""
+    package = Path(__file__).resolve().parents[1]
+    return [root for root in (package.parent, package) if (root / "gin" / "exp").is_dir()]
+
+
+def macros() -> dict[str, Any]:
+    """Name and value of every macro of the configuration that is parsed now."""
+    return {scope: values["value"] for (scope, selector), values in _bindings().items() if selector == "gin.macro"}
+
+
+def _bindings() -> dict[tuple[str, str], dict[str, Any]]:
+    # gin shows its configuration to finalize hooks only, which is too late for a macro that may still be overridden.
+    return gin.config._CONFIG
+
+
+@functools.cache
+def _add_search_paths() -> None:
+    for root in search_paths():
+        gin.add_config_file_search_path(str(root))
+
+
+def _setting(override: str) -> tuple[str, Any]:
+    """("STEPS", 100) of "STEPS=100"; what is no Python literal is a string, so that quotes are not needed."""
+    name, sign, text = override.partition("=")
+    if not sign or not name.strip():
+        raise UserError(f"--set {override}: write it as MACRO=VALUE")
+    try:
+        return name.strip(), ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return name.strip(), text.strip()
+
+
+def _check_all_used(path: Path) -> None:
+    """Every binding must be reachable from the experiment through references.
+
+    Raises:
+      UserError: one that is not: a typing mistake, or a file that is included for nothing.
+    """
+    bindings = _bindings()
+    reached, waiting = set(), [("", _ROOT)]
+    while waiting:
+        key = waiting.pop()
+        if key in reached:
+            continue
+        reached.add(key)
+        references = gin.config.iterate_references(bindings.get(key, {}))
+        waiting += [reference.config_key for reference in references]
+    for (scope, selector), values in bindings.items():
+        if (scope, selector) not in reached:
+            what = f"macro {scope}" if selector == "gin.macro" else f"{selector}.{next(iter(values))}"
+            raise UserError(f"{path}: {what} touches nothing; remove it, or use it where it should count")
+
+
+def _claim(workdir: Path, text: str, resume: str) -> None:
+    """Writes the configuration into the directory, or refuses one that holds another run.
+
+    Raises:
+      UserError: the directory holds a run with another configuration, or any run if `resume` is "never".
+    """
+    path = workdir / "config.gin"
+    if path.exists() and resume != "force":
+        if resume == "never":
+            raise UserError(f"{workdir} holds a run already; give another --workdir, or --set RESUME=auto")
+        before, now = _fixed_lines(path.read_text()), _fixed_lines(text)
+        if before != now:
+            changed = sorted(set(before) ^ set(now))[0]
+            was = f"'{changed}' there" if changed in before else f"not '{changed}' there"
+            raise UserError(f"{workdir} holds a run of another configuration ({was}); give another --workdir, or "
+                            "--set RESUME=force to continue it with the new one")
+    try:
+        files.replace_file(path, text.encode())
+    except OSError as error:
+        raise UserError(f"cannot write to {workdir}: {error.strerror}; change --workdir") from error
+
+
+def _fixed_lines(text: str) -> list[str]:
+    """The bindings that must stay as they are while a run goes on."""
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if line.split(" = ")[0] not in _FREE_MACROS]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
