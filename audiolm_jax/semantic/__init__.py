@@ -1,0 +1,1 @@
+"""Waveform to semantic tokens: w2v-BERT features and k-means."""

@@ -1,0 +1,139 @@
+"""The semantic tokenizer: a layer of w2v-BERT, standardised, to the nearest of K centroids."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from audiolm_jax import fingerprint
+from audiolm_jax.errors import UserError
+from audiolm_jax.semantic import kmeans
+from audiolm_jax.semantic.w2v_bert import HOP_SAMPLES, SAMPLE_RATE_HZ, W2vBertConfig, features, num_frames
+
+
+@dataclasses.dataclass(frozen=True)
+class SemanticTokenizerConfig:
+    """What a waveform's tokens depend on besides the weights; all of it is part of the fingerprint.
+
+    Attributes:
+        encoder: the w2v-BERT.
+        layer: its block whose output is clustered, counted from 1 through both modules; 0 is the projected front end.
+            AudioLM: layer 7 of the masked-prediction module of XL, which is 19.
+        num_clusters: K, the vocabulary.
+        window_frames: frames that attend to one another.
+        margin_frames: frames at either end of a window that only lend context.
+    """
+
+    encoder: W2vBertConfig
+    layer: int
+    num_clusters: int = 1024
+    window_frames: int = 750
+    margin_frames: int = 50
+
+    def __post_init__(self):
+        if not 0 <= self.layer <= self.encoder.num_layers:
+            raise UserError(f"layer {self.layer} is not among the layers 0 to {self.encoder.num_layers} of the encoder")
+        if not 0 <= 2 * self.margin_frames < self.window_frames:
+            raise UserError(f"two margins of {self.margin_frames} frames leave nothing of {self.window_frames} frames")
+
+    @classmethod
+    def xl(cls) -> "SemanticTokenizerConfig":
+        """As in AudioLM: w2v-BERT XL, layer 7 of the masked-prediction module, 1024 clusters, windows of 30 s."""
+        return cls(encoder=W2vBertConfig.xl(), layer=19)
+
+    @classmethod
+    def small(cls) -> "SemanticTokenizerConfig":
+        """For the small w2v-BERT: windows of 10 s, because it learns from crops of a few seconds."""
+        encoder = W2vBertConfig.small()
+        return cls(encoder=encoder, layer=encoder.num_layers, window_frames=250, margin_frames=25)
+
+
+@dataclasses.dataclass(frozen=True)
+class SemanticTokenizer:
+    """Waveform to semantic tokens, 25 a second (AudioLM, section III-B).
+
+    Attention sees everything it is given, so tokens of a long file would change with the way it is cut. Therefore the
+    cutting is part of the definition: with W = `window_frames`, M = `margin_frames` and H = W - 2 M, window k covers
+    the frames [k H - M, k H + H + M), frames outside the file count as padding, and the tokens kept of it are those of
+    [k H, k H + H). Every window is computed by the same program on arrays of the same shape, alone. So a file has the
+    same tokens in whatever batch and behind whatever padding, a file of three hours needs the memory of one window
+    beside its samples, and no length of file compiles anew.
+
+    params = {"encoder": parameters of w2v-BERT, "mean": float32[D], "std": float32[D], "centroids": float32[K, D]}.
+    """
+
+    config: SemanticTokenizerConfig
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return SAMPLE_RATE_HZ
+
+    @property
+    def hop_samples(self) -> int:
+        return HOP_SAMPLES
+
+    @property
+    def vocab_size(self) -> int:
+        return self.config.num_clusters
+
+    def fingerprint(self, params: Any) -> str:
+        """16 hexadecimal digits of configuration and weights."""
+        return fingerprint.fingerprint(self.config, params)
+
+    def tokenize(self, params: Any, samples, num_samples=None) -> np.ndarray:
+        """Tokens of a batch of waveforms.
+
+        Runs on the host and calls one compiled program per window; do not call it under jit.
+
+        Args:
+            params: see the class.
+            samples: float32[B, T] at 16 kHz.
+            num_samples: int[B] samples that belong to each row; None for all T.
+
+        Returns:
+            int32[B, ceil(T / 640)]. Row b has ceil(num_samples[b] / 640) tokens; behind them stand zeros.
+
+        Raises:
+            UserError: the samples are not [B, T], or a row claims more samples than there are.
+        """
+        samples = np.asarray(samples, np.float32)
+        if samples.ndim != 2:
+            raise UserError(f"tokenize needs samples of shape [B, T], but got {samples.shape}")
+        rows, total = samples.shape
+        counts = np.full(rows, total) if num_samples is None else np.asarray(num_samples)
+        if counts.shape != (rows,) or np.any(counts < 0) or np.any(counts > total):
+            raise UserError(f"num_samples must be {rows} numbers between 0 and {total}, but is {counts.tolist()}")
+        tokens = np.zeros((rows, num_frames(total)), np.int32)
+        device_params = jax.device_put(params)  # once, and not for every window
+        for row, count in enumerate(counts):
+            for first, kept in self._windows(device_params, samples[row, : int(count)]):
+                tokens[row, first : first + len(kept)] = kept
+        return tokens
+
+    def _windows(self, params, samples):
+        """Yields (first frame, its tokens) of every window of one waveform float32[T]."""
+        margin = self.config.margin_frames
+        hop = self.config.window_frames - 2 * margin
+        window_samples = self.config.window_frames * HOP_SAMPLES
+        frames = num_frames(len(samples))
+        for first in range(0, frames, hop):
+            start = (first - margin) * HOP_SAMPLES
+            window = np.zeros(window_samples, np.float32)
+            inside = samples[max(start, 0) : start + window_samples]
+            offset = max(-start, 0)
+            window[offset : offset + len(inside)] = inside
+            lead = np.int32(max(margin - first, 0))
+            ids = _window_tokens(self.config, params, window[None], np.int32([offset + len(inside)]), lead)
+            yield first, np.asarray(ids)[0, margin : margin + min(hop, frames - first)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _window_tokens(config: SemanticTokenizerConfig, params, samples, num_samples, first_frame):
+    """Tokens int32[1, W] of one window float32[1, W * 640]."""
+    frames = features(config.encoder, params["encoder"], samples, num_samples, config.layer, first_frame)
+    standardised = (frames.astype(jnp.float32) - params["mean"]) / params["std"]
+    ids = kmeans.assign(standardised.reshape(-1, standardised.shape[-1]), params["centroids"])
+    return ids.reshape(standardised.shape[:2])
