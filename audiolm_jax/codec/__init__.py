@@ -1,0 +1,1 @@
+"""SoundStream: waveform to acoustic tokens and back."""

@@ -1,0 +1,106 @@
+"""What a SoundStream is trained to: spectra at six scales, the waveform, and what the discriminators see."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from audiolm_jax import spectral
+from audiolm_jax.codec.discriminators import Judgement
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    """Weight of each term of the generator's loss.
+
+    Every term is a mean of bounded size, so that fixed weights hold for any crop and batch: the spectral terms are
+    means over frames and bands rather than the paper's sums, and the feature loss is relative to the features of the
+    real signal.
+
+    Attributes:
+        log_mel: L1 of log-mel spectra, mean over scales.
+        mel: L1 of mel magnitudes relative to their mean, mean over scales; it looks after the loud parts.
+        sdr: per dB of signal-to-distortion ratio of the waveform. Without it the decoder of a young codec ignores
+            its latents and makes noise of the right spectrum.
+        commitment: of the quantizer (VQ-VAE-2: 0.25).
+        adversarial: hinge loss, mean over discriminators.
+        feature: L1 of the discriminators' inner features.
+    """
+
+    log_mel: float = 1.0
+    mel: float = 1.0
+    sdr: float = 0.1
+    commitment: float = 0.25
+    adversarial: float = 0.1
+    feature: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class SpectralScales:
+    """The mel spectrograms of the reconstruction loss (SoundStream, equations 4 and 5).
+
+    Attributes:
+        window_samples: one spectrogram for each; hops are a quarter of the window.
+        num_mels: bands of each.
+        fft_samples: shortest FFT; shorter windows are padded with zeros, or 64 bands would share 33 bins.
+        floor: added to magnitudes before the logarithm, as a share of the loudest band of the original. What lies
+            45 dB below the loudest is inaudible and would otherwise cost as much as the rest.
+    """
+
+    window_samples: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
+    num_mels: int = 64
+    fft_samples: int = 512
+    floor: float = 3e-3
+
+
+def spectral_losses(
+    original: jax.Array, decoded: jax.Array, sample_rate_hz: int, scales: SpectralScales
+) -> tuple[jax.Array, jax.Array]:
+    """(log-mel L1 in nepers, relative mel-magnitude L1) of decoded and original [B, T], means over the scales."""
+    log_terms, linear_terms = [], []
+    batch = original.shape[0]
+    both = jnp.concatenate([original, decoded])
+    for window in scales.window_samples:
+        fft = max(window, scales.fft_samples)
+        mel = spectral.mel_magnitude(both, sample_rate_hz, window, window // 4, scales.num_mels, fft)
+        real, made = mel[:batch], mel[batch:]
+        floor = scales.floor * jnp.max(real, axis=(1, 2), keepdims=True) + 1e-5
+        log_terms.append(jnp.mean(jnp.abs(jnp.log(real + floor) - jnp.log(made + floor))))
+        level = jnp.mean(real, axis=(1, 2), keepdims=True) + 1e-5
+        linear_terms.append(jnp.mean(jnp.abs(real - made) / level))
+    return jnp.mean(jnp.stack(log_terms)), jnp.mean(jnp.stack(linear_terms))
+
+
+def sdr_db(original: jax.Array, decoded: jax.Array) -> jax.Array:
+    """Signal-to-distortion ratio float32[B] in dB of decoded against original [B, T], no scaling allowed.
+
+    Near-silent crops are bounded by a noise floor of -80 dB, so that they cannot dominate a batch.
+    """
+    noise_floor = 1e-8
+    signal = jnp.mean(jnp.square(original), axis=-1) + noise_floor
+    distortion = jnp.mean(jnp.square(original - decoded), axis=-1) + noise_floor
+    return 10.0 * jnp.log10(signal / distortion)
+
+
+def discriminator_loss(real: list[Judgement], made: list[Judgement]) -> jax.Array:
+    """Hinge loss of the discriminators (equation 1), mean over discriminators and time."""
+    terms = [
+        jnp.mean(jax.nn.relu(1.0 - real_logits)) + jnp.mean(jax.nn.relu(1.0 + made_logits))
+        for (real_logits, _), (made_logits, _) in zip(real, made, strict=True)
+    ]
+    return jnp.mean(jnp.stack(terms))
+
+
+def adversarial_loss(made: list[Judgement]) -> jax.Array:
+    """Hinge loss of the generator (equation 2), mean over discriminators and time."""
+    return jnp.mean(jnp.stack([jnp.mean(jax.nn.relu(1.0 - logits)) for logits, _ in made]))
+
+
+def feature_loss(real: list[Judgement], made: list[Judgement]) -> jax.Array:
+    """Mean distance of inner features (equation 3), each layer relative to the real features' mean magnitude."""
+    terms = []
+    for (_, real_maps), (_, made_maps) in zip(real, made, strict=True):
+        for real_map, made_map in zip(real_maps, made_maps, strict=True):
+            real_map = jax.lax.stop_gradient(real_map)
+            terms.append(jnp.mean(jnp.abs(real_map - made_map)) / (jnp.mean(jnp.abs(real_map)) + 1e-3))
+    return jnp.mean(jnp.stack(terms))

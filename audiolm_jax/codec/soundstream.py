@@ -1,0 +1,178 @@
+"""SoundStream (Zeghidour et al. 2021): waveform to acoustic tokens and back, causal, one model for every bitrate."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from audiolm_jax import fingerprint
+from audiolm_jax.codec import quantizer
+from audiolm_jax.codec.convolutions import CausalConv, DownConv, UpConv
+from audiolm_jax.errors import UserError
+
+RESIDUAL_KERNEL = 7
+RESIDUAL_DILATIONS = (1, 3, 9)
+EDGE_KERNEL = 7  # first layer of the encoder, first and last of the decoder
+LATENT_KERNEL = 3  # last layer of the encoder
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundStreamConfig:
+    """Shape of a SoundStream.
+
+    Attributes:
+        sample_rate_hz: rate of the waveform.
+        strides: down-sampling of each encoder block; the decoder mirrors them.
+        encoder_channels: width before the first block and after each block; the paper's C_enc * (1, 2, 4, 8, 16).
+        decoder_channels: the same for the decoder, from the waveform inwards.
+        embed_dim: width D of a latent frame and of a codebook entry.
+        num_quantizers: levels of the residual quantizer.
+        codebook_size: entries of each level.
+        compute_dtype: "float32" or "bfloat16"; the quantizer and the output are float32 always.
+    """
+
+    sample_rate_hz: int = 16_000
+    strides: tuple[int, ...] = (2, 4, 5, 8)
+    encoder_channels: tuple[int, ...] = (32, 64, 128, 256, 512)
+    decoder_channels: tuple[int, ...] = (32, 64, 128, 256, 512)
+    embed_dim: int = 256
+    num_quantizers: int = 12
+    codebook_size: int = 1024
+    compute_dtype: str = "float32"
+
+    def __post_init__(self):
+        for channels in (self.encoder_channels, self.decoder_channels):
+            if len(channels) != len(self.strides) + 1:
+                raise UserError(f"{len(self.strides)} strides need {len(self.strides) + 1} widths, not {channels}")
+
+    @property
+    def hop_samples(self) -> int:
+        return math.prod(self.strides)
+
+    @classmethod
+    def paper(cls) -> "SoundStreamConfig":
+        """C_enc = C_dec = 32: 8.4M parameters (SoundStream, table I), at AudioLM's rate and number of levels."""
+        return cls()
+
+    @classmethod
+    def small(cls) -> "SoundStreamConfig":
+        """For training on two CPU cores: narrow where frames are many, wide where they are few."""
+        return cls(
+            encoder_channels=(16, 32, 96, 192, 384), decoder_channels=(16, 32, 96, 192, 384), embed_dim=128
+        )
+
+
+def down_scaled(scale: float):
+    """Fan-in initialiser, `scale` times smaller in amplitude."""
+    return nn.initializers.variance_scaling(scale * scale, "fan_in", "truncated_normal")
+
+
+class ResidualUnit(nn.Module):
+    """x + pointwise(ELU(dilated(ELU(x)))) with half the width inside, which gives the paper's parameter counts.
+
+    The branch starts ten times smaller than fan-in scaling would make it: a stack of such units is then close to the
+    identity at first, and the decoder listens to its latents from the first steps on.
+    """
+
+    dilation: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        y = CausalConv(width // 2, RESIDUAL_KERNEL, self.dilation, name="dilated")(nn.elu(x))
+        return x + CausalConv(width, 1, kernel_init=down_scaled(0.1), name="pointwise")(nn.elu(y))
+
+
+class Encoder(nn.Module):
+    """Waveform [B, T] to latents [B, T / hop, D]; T is a multiple of the hop."""
+
+    config: SoundStreamConfig
+
+    @nn.compact
+    def __call__(self, samples: jax.Array) -> jax.Array:
+        config = self.config
+        x = samples[..., None].astype(config.compute_dtype)
+        x = CausalConv(config.encoder_channels[0], EDGE_KERNEL, name="first")(x)
+        for block, (stride, width) in enumerate(zip(config.strides, config.encoder_channels[1:], strict=True)):
+            for dilation in RESIDUAL_DILATIONS:
+                x = ResidualUnit(dilation, name=f"block{block}_dilation{dilation}")(x)
+            x = DownConv(width, stride, name=f"block{block}_down")(nn.elu(x))
+        return CausalConv(config.embed_dim, LATENT_KERNEL, name="last")(nn.elu(x)).astype(jnp.float32)
+
+
+class Decoder(nn.Module):
+    """Latents [B, F, D] to waveform [B, F * hop]."""
+
+    config: SoundStreamConfig
+
+    @nn.compact
+    def __call__(self, latents: jax.Array) -> jax.Array:
+        config = self.config
+        x = CausalConv(config.decoder_channels[-1], EDGE_KERNEL, name="first")(latents.astype(config.compute_dtype))
+        mirrored = zip(reversed(config.strides), reversed(config.decoder_channels[:-1]), strict=True)
+        for block, (stride, width) in enumerate(mirrored):
+            x = UpConv(width, stride, name=f"block{block}_up")(nn.elu(x))
+            for dilation in RESIDUAL_DILATIONS:
+                x = ResidualUnit(dilation, name=f"block{block}_dilation{dilation}")(x)
+        x = CausalConv(1, EDGE_KERNEL, kernel_init=down_scaled(0.1), name="last")(nn.elu(x))
+        return x[..., 0].astype(jnp.float32)
+
+
+def pad_to_hop(samples: jax.Array, hop_samples: int) -> jax.Array:
+    """samples [B, T] with zeros at the end, so that T is a multiple of the hop."""
+    return jnp.pad(samples, ((0, 0), (0, -samples.shape[1] % hop_samples)))
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundStream:
+    """The codec contract over trained parameters.
+
+    `params` is {"encoder": ..., "decoder": ..., "codebooks": float32[Q, N, D]}. Every method is pure; encode and decode
+    are jitted, once per shape.
+    """
+
+    config: SoundStreamConfig
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return self.config.sample_rate_hz
+
+    @property
+    def hop_samples(self) -> int:
+        return self.config.hop_samples
+
+    @property
+    def num_quantizers(self) -> int:
+        return self.config.num_quantizers
+
+    @property
+    def codebook_size(self) -> int:
+        return self.config.codebook_size
+
+    def bitrate_bps(self, num_quantizers: int | None = None) -> float:
+        """Bits per second with the first `num_quantizers` levels (all by default)."""
+        levels = num_quantizers or self.num_quantizers
+        return levels * math.log2(self.codebook_size) * self.sample_rate_hz / self.hop_samples
+
+    def latents(self, params: Any, samples: jax.Array) -> jax.Array:
+        """Unquantised latents float32[B, ceil(T / hop), D] of samples float32[B, T]."""
+        return Encoder(self.config).apply({"params": params["encoder"]}, pad_to_hop(samples, self.hop_samples))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def encode(self, params: Any, samples: jax.Array) -> jax.Array:
+        """Acoustic tokens int32[B, ceil(T / hop), Q] of samples float32[B, T]; the last frame is padded with zeros."""
+        return quantizer.encode(self.latents(params, samples), params["codebooks"])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def decode(self, params: Any, tokens: jax.Array) -> jax.Array:
+        """Samples float32[B, T_a * hop] of tokens int32[B, T_a, q]; q < Q decodes at a lower bitrate."""
+        latents = quantizer.decode(tokens, params["codebooks"])
+        return Decoder(self.config).apply({"params": params["decoder"]}, latents)
+
+    def fingerprint(self, params: Any) -> str:
+        """Hash of configuration and weights; two codecs with the same one give the same tokens."""
+        return fingerprint.fingerprint(self.config, params)

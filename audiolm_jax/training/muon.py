@@ -1,0 +1,58 @@
+"""Muon with warm-up: orthogonalised momentum for weight matrices, Adam for everything else.
+
+No paper of the AudioLM line uses it. It is here because on a small budget it is what makes the codec learn: 240 updates of
+the small SoundStream with Adam left the waveform at 0.4 dB SDR, with Muon at 6.0 dB (same data, loss and batch).
+"""
+
+import jax
+import optax
+from optax.contrib import MuonDimensionNumbers, muon as optax_muon
+
+from audiolm_jax.training.optimizers import learning_rate
+
+
+def convolution_matrices(params):
+    """Kernels [K, C_in, C_out] seen as matrices from K * C_in inputs to C_out outputs; None (Adam) for the rest.
+
+    A layer from or to one channel is a vector, which orthogonalisation would only normalise: it stays with Adam.
+    """
+
+    def dimensions(leaf):
+        if leaf.ndim == 3 and min(leaf.shape[1:]) > 1:
+            return MuonDimensionNumbers(reduction_axis=(0, 1), output_axis=2)
+        return None
+
+    return jax.tree.map(dimensions, params)
+
+
+def muon(
+    peak_learning_rate: float,
+    warmup_steps: int,
+    total_steps: int,
+    schedule: str = "cosine",
+    beta: float = 0.9,
+    clip_norm: float = 1.0,
+    matrices=convolution_matrices,
+) -> optax.GradientTransformation:
+    """Clip by global norm, Muon with updates of Adam's size (RMS 0.2 times the rate), and the given schedule.
+
+    Args:
+      peak_learning_rate: the rate at the end of warm-up, for both kinds of parameters.
+      warmup_steps: updates until the peak.
+      total_steps: updates of the whole run.
+      schedule: as in `optimizers.learning_rate`.
+      beta: decay of the momentum.
+      clip_norm: the gradients' largest global norm.
+      matrices: from parameters to a tree of `MuonDimensionNumbers`, or None where Adam is to be used.
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm),
+        optax_muon(
+            learning_rate(peak_learning_rate, warmup_steps, total_steps, schedule),
+            beta=beta,
+            adam_b1=0.8,
+            adam_b2=0.99,
+            consistent_rms=0.2,
+            muon_weight_dimension_numbers=matrices,
+        ),
+    )
