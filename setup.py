@@ -1,8 +1,12 @@
 """Installs audiolm_jax. The core is enough to generate and to use bundles; extras add training and evaluation."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
 
 CORE = [
     "jax>=0.10.2,<0.12",
@@ -43,16 +47,27 @@ EXTRAS = {
     "test": ["pytest>=9.0,<10", "pytest-xdist>=3.8,<4", "hypothesis>=6.150,<7", "ruff>=0.15,<0.18"],
 }
 
+
+class BuildWithGinFiles(build_py):
+    """Puts a copy of `gin/` into the built package. In the repository it stays outside, where it is edited."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            shutil.copytree(ROOT / "gin", Path(self.build_lib, "audiolm_jax", "gin"), dirs_exist_ok=True)
+
+
 setup(
     name="audiolm_jax",
     version="0.1.0",
     description="AudioLM in JAX and Flax: speech and music continuation by language modelling of audio tokens",
-    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["audiolm_jax", "audiolm_jax.*"]),
     package_data={"audiolm_jax": ["bundles/**/*", "listening_page.css", "listening_page.js"]},
+    cmdclass={"build_py": BuildWithGinFiles},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["audiolm = audiolm_jax.cli:main"]},

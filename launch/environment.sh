@@ -26,6 +26,7 @@ find_python() {
     "or name it: PYTHON=/path/to/python3.11 $0"
 }
 
+# Modules are compiled when they are first imported, which is quicker than compiling all of them at installation.
 make_environment() {
   local name="$1" target="$2" python log wanted
   if [[ ! -x "$VENV/bin/python" ]] || ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -42,7 +43,7 @@ print(hashlib.sha256((pathlib.Path(sys.argv[1], "setup.py").read_text() + sys.ve
   [[ "$(cat "$VENV/installed.$name" 2>/dev/null)" != "$wanted" ]] || return 0
   say "installing the package ($name); this takes one to three minutes the first time"
   log="$VENV/install.$name.log"
-  if ! "$VENV/bin/python" -m pip install --editable "$target" >"$log" 2>&1; then
+  if ! "$VENV/bin/python" -m pip install --no-compile --editable "$target" >"$log" 2>&1; then
     tail -n 15 "$log" >&2
     stop "the installation failed; the whole log is $log"
   fi
