@@ -84,9 +84,11 @@ class Checkpoints:
         for step in steps:
             try:
                 # Metadata first: a checkpoint of another model is the user's mistake and not damage.
-                saved = self._manager.item_metadata(step)["state"].tree
+                saved = self._manager.item_metadata(step)["state"]
+                if saved is None:
+                    raise ValueError("the state's metadata is missing")
                 meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-                self._check(step, saved, _flat(abstract_state), meta)
+                self._check(step, saved.tree, _flat(abstract_state), meta)
                 flat = self._manager.restore(
                     step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_flat(abstract_state)))
                 )["state"]

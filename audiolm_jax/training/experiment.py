@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ import gin
 
 from audiolm_jax import files
 from audiolm_jax.data.corpora import FolderCorpus
+from audiolm_jax.data.feed import TokenFeed
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel.mesh import MeshSizes
 from audiolm_jax.training import loop
+from audiolm_jax.training.checkpoints import load_params
 from audiolm_jax.training.learner import Learner
 from audiolm_jax.training.loop import Feed, RunOptions, Sampler
 
@@ -93,6 +95,17 @@ def token_folders(folders: str | Sequence[str] | None) -> tuple[str, ...]:
     return (folders,) if isinstance(folders, str) else tuple(folders)
 
 
+def trained_encoder(workdir: str | None) -> Callable[[], Any]:
+    """What loads the encoder that a work directory of a w2v-BERT training holds.
+
+    Raises:
+      UserError: no directory is named; when it is called: the directory holds no checkpoint.
+    """
+    if not workdir:
+        raise UserError("k-means needs a trained encoder; give its work directory: --set W2V_BERT=DIR")
+    return lambda: load_params(workdir)[0]["params"]
+
+
 def train(
     exp: str | Path,
     workdir: str | Path,
@@ -117,9 +130,10 @@ def train(
     workdir = Path(workdir)
     _claim(workdir, text, experiment.resume)
     meta = {"gin": text}
-    fingerprints = getattr(experiment.feed, "fingerprints", None)
-    if fingerprints is not None:
-        meta["fingerprints"] = dict(fingerprints)
+    if isinstance(experiment.feed, TokenFeed):
+        # Whose tokens a stage learns goes with it, so that it is never joined to other tokenizers.
+        tokenizers = experiment.feed.source.manifests[0].tokenizers
+        meta["fingerprints"] = {"codec": tokenizers.codec_fingerprint, "semantic": tokenizers.semantic_fingerprint}
     loop.train(
         experiment.learner,
         experiment.feed,

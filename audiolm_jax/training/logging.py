@@ -7,12 +7,12 @@ import socket
 import time
 from pathlib import Path
 
-import librosa
 import numpy as np
 import soundfile
 
 from audiolm_jax import files, png
 from audiolm_jax.errors import UserError
+from audiolm_jax.spectral import mel_filters
 
 _SPECTROGRAM_MELS = 80
 
@@ -120,12 +120,10 @@ def read_metrics(workdir: str | Path) -> list[dict]:
 def spectrogram_image(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     """Log-mel spectrogram of float32[T] as uint8[160, frames, 3]: 10 ms a column, low notes at the bottom, 80 dB."""
     hop_samples = sample_rate_hz // 100
-    mel = librosa.feature.melspectrogram(
-        y=np.asarray(samples, np.float32),
-        sr=sample_rate_hz,
-        n_fft=4 * hop_samples,
-        hop_length=hop_samples,
-        n_mels=_SPECTROGRAM_MELS,
-    )
-    level = 1.0 + librosa.power_to_db(mel, ref=1.0, amin=1e-8, top_db=None) / 80.0  # MELS, frames
+    window_samples = 4 * hop_samples
+    padded = np.pad(np.asarray(samples, np.float32), window_samples // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window_samples)[::hop_samples]
+    magnitude = np.abs(np.fft.rfft(frames * np.hanning(window_samples), axis=-1)) * (4 / window_samples)
+    mel = magnitude @ mel_filters(sample_rate_hz, window_samples, _SPECTROGRAM_MELS)  # frames, MELS
+    level = 1.0 + 20.0 * np.log10(np.maximum(mel.T, 1e-4)) / 80.0
     return np.repeat(png.colour(np.clip(level[::-1], 0.0, 1.0)), 2, axis=0)

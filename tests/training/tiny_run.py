@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import os
-import signal
 import sys
 
 import jax
@@ -124,7 +123,7 @@ def losses(workdir):
     return [(line["split"], line["step"], line["loss"]) for line in read_metrics(workdir)]
 
 
-KILL, TERM = int(signal.SIGKILL), int(signal.SIGTERM)
+
 
 if __name__ == "__main__":
     sys.exit(main())
