@@ -1,0 +1,210 @@
+"""A trained system in memory, and how it is read from its folder."""
+
+import dataclasses
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from audiolm_jax.bundle import weights
+from audiolm_jax.bundle.manifest import (
+    CODEC_FILE,
+    CONFIG_NAME,
+    MANIFEST_NAME,
+    SEMANTIC_FILE,
+    STAGE_ORDER,
+    Manifest,
+    check_joins,
+    read_manifest,
+    weights_file,
+)
+from audiolm_jax.codec.soundstream import SoundStream
+from audiolm_jax.errors import UserError
+from audiolm_jax.lm.config import TransformerConfig
+from audiolm_jax.lm.stage_model import StageModel
+from audiolm_jax.semantic.tokenizer import SemanticTokenizer
+from audiolm_jax.tokens.stages import Stage
+
+# Bundles that ship with the package, by folder name.
+SHIPPED = Path(__file__).parents[1] / "bundles"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """One trained stage.
+
+    Attributes:
+        stage: streams, ids and lengths.
+        config: sizes of the Transformer.
+        params: float32 parameters of `StageModel(stage, config)`.
+        codec_fingerprint, semantic_fingerprint: of the tokenizers whose tokens it was trained on.
+        steps: updates of its training.
+    """
+
+    stage: Stage
+    config: TransformerConfig
+    params: Any
+    codec_fingerprint: str
+    semantic_fingerprint: str
+    steps: int = 0
+
+    @property
+    def model(self) -> StageModel:
+        """The functions that `params` belong to."""
+        return StageModel(self.stage, self.config)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bundle:
+    """A trained system: tokenizers, and the language models of none, some or all stages.
+
+    Attributes:
+        name: of the system.
+        licence: of the weights, an SPDX expression or a sentence; goes with everything that is made with them.
+        codec, codec_params: waveform <-> acoustic tokens.
+        semantic, semantic_params: waveform -> semantic tokens.
+        language_models: by stage name; empty for tokenizers alone.
+        metrics: figures on held-out speakers.
+        provenance: what it was made of, plain JSON values.
+        config_gin: the gin text of its trainings, for readers.
+        prompt: bytes of prompt.wav, None if there is none.
+        path: folder it was loaded from, None for one in memory.
+    """
+
+    name: str
+    licence: str
+    codec: SoundStream
+    codec_params: Any
+    semantic: SemanticTokenizer
+    semantic_params: Any
+    language_models: dict[str, LanguageModel] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    config_gin: str = ""
+    prompt: bytes | None = None
+    path: Path | None = None
+
+    @functools.cached_property
+    def codec_fingerprint(self) -> str:
+        """Of the codec's configuration and weights in memory."""
+        return self.codec.fingerprint(self.codec_params)
+
+    @functools.cached_property
+    def semantic_fingerprint(self) -> str:
+        """Of the semantic tokenizer's configuration and weights in memory."""
+        return self.semantic.fingerprint(self.semantic_params)
+
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """Stages by name, in the order of generation."""
+        return {name: self.language_models[name].stage for name in STAGE_ORDER if name in self.language_models}
+
+    @property
+    def lm_configs(self) -> dict[str, TransformerConfig]:
+        """Sizes of the language models, by stage name."""
+        return {name: self.language_models[name].config for name in self.stages}
+
+    @property
+    def lm_params(self) -> dict[str, Any]:
+        """Parameters of the language models, by stage name; empty for tokenizers alone."""
+        return {name: self.language_models[name].params for name in self.stages}
+
+    @classmethod
+    def load(cls, name_or_dir: str | Path) -> "Bundle":
+        """Reads a bundle and checks it whole.
+
+        Args:
+            name_or_dir: a folder with manifest.json, or the name of a bundle that ships with the package ("small").
+
+        Returns:
+            The bundle with float32 weights.
+
+        Raises:
+            UserError: there is no such bundle, its schema version is another, a file is missing, cut short or
+                changed, or codec, semantic tokenizer and language models do not belong together.
+        """
+        folder = find_bundle(name_or_dir)
+        manifest = read_manifest(folder)
+        files = {name: _read_checked(folder, name, manifest) for name in manifest.files}
+        for name in (CODEC_FILE, SEMANTIC_FILE, *map(weights_file, manifest.language_models)):
+            if name not in files:
+                raise UserError(f"{folder / MANIFEST_NAME} does not list {name}; export the bundle again")
+
+        codec = SoundStream(manifest.codec.config)
+        bundle = cls(
+            name=manifest.name,
+            licence=manifest.licence,
+            codec=codec,
+            codec_params=weights.decode(files[CODEC_FILE], str(folder / CODEC_FILE)),
+            semantic=SemanticTokenizer(manifest.semantic.config),
+            semantic_params=weights.decode(files[SEMANTIC_FILE], str(folder / SEMANTIC_FILE)),
+            language_models={
+                name: LanguageModel(
+                    stage=entry.stage,
+                    config=entry.config,
+                    params=weights.decode(files[weights_file(name)], str(folder / weights_file(name))),
+                    codec_fingerprint=entry.codec_fingerprint,
+                    semantic_fingerprint=entry.semantic_fingerprint,
+                    steps=entry.steps,
+                )
+                for name, entry in manifest.language_models.items()
+            },
+            metrics=manifest.metrics,
+            provenance=manifest.provenance,
+            config_gin=files.get(CONFIG_NAME, b"").decode(),
+            prompt=files.get("prompt.wav"),
+            path=folder,
+        )
+        _check_fingerprints(bundle, manifest)
+        return bundle
+
+    @property
+    def prompt_path(self) -> Path | None:
+        """Where the bundle's prompt lies, None if it has none or is in memory."""
+        return self.path / "prompt.wav" if self.path is not None and self.prompt is not None else None
+
+
+def find_bundle(name_or_dir: str | Path) -> Path:
+    """The folder of a bundle.
+
+    Raises:
+        UserError: neither a folder with manifest.json nor the name of a bundle that ships with the package.
+    """
+    folder = Path(name_or_dir)
+    shipped = sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST_NAME}"))
+    if not (folder / MANIFEST_NAME).exists() and str(name_or_dir) in shipped:
+        return SHIPPED / str(name_or_dir)
+    if not folder.is_dir():
+        named = f" or one of {', '.join(shipped)}" if shipped else ""
+        raise UserError(f"there is no bundle {str(name_or_dir)!r}; give --bundle a folder with {MANIFEST_NAME}{named}")
+    return folder
+
+
+def _read_checked(folder: Path, name: str, manifest: Manifest) -> bytes:
+    """The bytes of a file of the bundle, if they are those that were exported."""
+    path, entry = folder / name, manifest.files[name]
+    if Path(name).name != name:
+        raise UserError(f"{folder / MANIFEST_NAME} lists {name!r}, which is not a plain file name; do not trust it")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; copy the bundle again, with all its files") from error
+    if len(data) < entry.bytes:
+        raise UserError(f"{path} is cut short: {len(data)} of {entry.bytes} bytes; copy the bundle again")
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise UserError(f"{path} is not the file that was exported (its SHA-256 differs); copy the bundle again")
+    return data
+
+
+def _check_fingerprints(bundle: Bundle, manifest: Manifest) -> None:
+    """Weights against the manifest, and the manifest's parts against each other."""
+    for part, found, expected in (
+        ("codec", bundle.codec_fingerprint, manifest.codec.fingerprint),
+        ("semantic tokenizer", bundle.semantic_fingerprint, manifest.semantic.fingerprint),
+    ):
+        if found != expected:
+            raise UserError(
+                f"{bundle.path}: configuration and weights of the {part} give fingerprint {found}, the manifest says "
+                f"{expected}; they do not belong together, export the bundle again"
+            )
+    check_joins(manifest, str(bundle.path))

@@ -1,0 +1,131 @@
+"""What a bundle is, in figures and in words: `audiolm info`."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from audiolm_jax.bundle.bundle import Bundle
+from audiolm_jax.bundle.manifest import CODEC_FILE, SEMANTIC_FILE, weights_file
+
+
+def count_parameters(params: Any) -> int:
+    """Numbers in a tree of arrays."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """Sizes, parameters, bit rates, licence, figures and provenance, as plain JSON values.
+
+    `bytes` of a part are those on disk, None for a bundle in memory.
+    """
+    codec, semantic = bundle.codec, bundle.semantic
+    parts = {
+        "codec": {
+            "kind": type(codec).__name__,
+            "parameters": count_parameters(bundle.codec_params),
+            "bytes": _size(bundle, CODEC_FILE),
+            "fingerprint": bundle.codec_fingerprint,
+            "sample_rate_hz": codec.sample_rate_hz,
+            "frames_hz": codec.sample_rate_hz / codec.hop_samples,
+            "num_quantizers": codec.num_quantizers,
+            "codebook_size": codec.codebook_size,
+            "bitrates_bps": [codec.bitrate_bps(levels) for levels in range(1, codec.num_quantizers + 1)],
+        },
+        "semantic": {
+            "kind": type(semantic).__name__,
+            "parameters": count_parameters(bundle.semantic_params),
+            "bytes": _size(bundle, SEMANTIC_FILE),
+            "fingerprint": bundle.semantic_fingerprint,
+            "sample_rate_hz": semantic.sample_rate_hz,
+            "frames_hz": semantic.sample_rate_hz / semantic.hop_samples,
+            "vocab_size": semantic.vocab_size,
+            "bitrate_bps": float(np.log2(semantic.vocab_size)) * semantic.sample_rate_hz / semantic.hop_samples,
+        },
+    }
+    for name in bundle.stages:
+        model = bundle.language_models[name]
+        parts[f"lm_{name}"] = {
+            "kind": "Transformer",
+            "parameters": count_parameters(model.params),
+            "bytes": _size(bundle, weights_file(name)),
+            "num_layers": model.config.num_layers,
+            "num_heads": model.config.num_heads,
+            "embed_dim": model.config.embed_dim,
+            "vocab_size": model.stage.layout.vocab_size,
+            "crop_seconds": float(model.stage.crop_seconds),
+            "sequence_length": model.stage.sequence_length,
+            "collapse_repeats": model.stage.collapse_repeats,
+            "steps": model.steps,
+        }
+    total_bytes = None
+    if bundle.path is not None:
+        total_bytes = sum(path.stat().st_size for path in bundle.path.iterdir() if path.is_file())
+    return {
+        "name": bundle.name,
+        "licence": bundle.licence,
+        "path": None if bundle.path is None else str(bundle.path),
+        "bytes": total_bytes,
+        "parameters": sum(part["parameters"] for part in parts.values()),
+        "stages": list(bundle.stages),
+        "parts": parts,
+        "metrics": bundle.metrics,
+        "provenance": bundle.provenance,
+    }
+
+
+def describe_in_words(bundle: Bundle) -> str:
+    """The same as lines for a terminal."""
+    facts = describe(bundle)
+    where = "" if facts["path"] is None else f" in {facts['path']}"
+    lines = [f"{facts['name']}{where}", f"licence   {facts['licence']}"]
+    if not facts["stages"]:
+        lines.append("stages    none: tokenizers only, nothing can be generated")
+    size = "" if facts["bytes"] is None else f", {facts['bytes'] / 1e6:.1f} MB"
+    lines.append(f"size      {facts['parameters'] / 1e6:.2f} M parameters{size}")
+    lines.append("")
+    for name, part in facts["parts"].items():
+        lines.append(f"{name:<13}{part['parameters'] / 1e6:7.2f} M  {_part_in_words(name, part)}")
+    if facts["metrics"]:
+        lines += ["", "figures on held-out speakers"]
+        lines += [f"  {name:<36} {_in_words(value)}" for name, value in _flat(facts["metrics"])]
+    return "\n".join(lines)
+
+
+def _size(bundle: Bundle, name: str) -> int | None:
+    return None if bundle.path is None else (Path(bundle.path) / name).stat().st_size
+
+
+def _part_in_words(name: str, part: dict[str, Any]) -> str:
+    if name == "codec":
+        low, high = part["bitrates_bps"][0] / 1000, part["bitrates_bps"][-1] / 1000
+        return (
+            f"{part['num_quantizers']} x {part['codebook_size']} codes at {part['frames_hz']:g} Hz, "
+            f"{low:g} to {high:g} kbps, fingerprint {part['fingerprint']}"
+        )
+    if name == "semantic":
+        return (
+            f"{part['vocab_size']} clusters at {part['frames_hz']:g} Hz, {part['bitrate_bps'] / 1000:g} kbps, "
+            f"fingerprint {part['fingerprint']}"
+        )
+    return (
+        f"{part['num_layers']} layers, {part['num_heads']} heads, {part['embed_dim']} wide, {part['vocab_size']} ids, "
+        f"{part['crop_seconds']:g} s, {part['steps']} steps"
+    )
+
+
+def _flat(metrics: dict[str, Any], prefix: str = ""):
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return " ".join(_in_words(item) for item in value)
+    return str(value)

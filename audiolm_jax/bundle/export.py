@@ -1,0 +1,166 @@
+"""Writing a bundle: weights rounded to half precision, fingerprints of what a reader will load, all files or none."""
+
+import dataclasses
+import importlib.metadata
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from audiolm_jax.bundle import weights
+from audiolm_jax.bundle.bundle import Bundle
+from audiolm_jax.bundle.manifest import (
+    CARD_NAME,
+    CODEC_FILE,
+    CODEC_KIND,
+    CONFIG_NAME,
+    SCHEMA_VERSION,
+    SEMANTIC_FILE,
+    SEMANTIC_KIND,
+    CodecEntry,
+    LanguageModelEntry,
+    Manifest,
+    SemanticEntry,
+    check_joins,
+    file_entry,
+    read_manifest,
+    weights_file,
+    write_manifest,
+)
+from audiolm_jax.bundle.model_card import model_card
+from audiolm_jax.errors import UserError
+from audiolm_jax.files import replace_file
+
+_VERSIONED = ("audiolm_jax", "jax", "flax", "optax", "numpy")
+
+
+def export_bundle(bundle: Bundle, folder: str | Path, weight_dtype: str = "float16", overwrite: bool = False) -> Bundle:
+    """Writes a bundle and loads it again, so that what is returned is what every reader will get.
+
+    Weights are rounded to half precision, so the tokenizers in the folder are other ones than those in memory, with
+    other fingerprints and sometimes other tokens. Tokens for the language models must therefore come from an exported
+    bundle: first export the tokenizers alone, tokenize with the result, train the stages, then export
+    `dataclasses.replace(Bundle.load(TOKENIZERS), language_models=...)`. Rounding twice changes nothing.
+
+    Args:
+        bundle: from memory, training or another folder.
+        folder: where to; written beside it and renamed, so it is there as a whole or not at all.
+        weight_dtype: "float16" (finer) or "bfloat16" (wider).
+        overwrite: whether a bundle that is already there is replaced.
+
+    Returns:
+        `Bundle.load(folder)`.
+
+    Raises:
+        UserError: no licence is given, `folder` exists, a weight does not fit the type, or a language model was trained
+            on tokens of other tokenizers.
+    """
+    folder = Path(folder)
+    if not bundle.licence.strip():
+        raise UserError("a bundle needs the licence of its weights; name one")
+    if folder.exists() and not (overwrite and (folder / "manifest.json").exists()):
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise UserError(f"{folder} exists; give another folder, or say that it is to be replaced")
+    files, manifest = _render(bundle, weight_dtype)
+    check_joins(manifest, str(folder))
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        for name, data in files.items():
+            replace_file(temporary / name, data)
+        write_manifest(temporary, manifest)
+        Bundle.load(temporary)
+        # mkdtemp makes folders for the owner alone.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o777 & ~mask)
+        if folder.exists():
+            replaced = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old", dir=folder.parent))
+            os.replace(folder, replaced / folder.name)
+            os.replace(temporary, folder)
+            shutil.rmtree(replaced)
+        else:
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Bundle.load(folder)
+
+
+def with_metrics(folder: str | Path, metrics: dict[str, Any]) -> Manifest:
+    """Merges figures into a bundle's manifest and writes its model card anew.
+
+    The weights stay as they are. Figures of the same name are replaced.
+
+    Raises:
+        UserError: the folder is no bundle.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    manifest = dataclasses.replace(manifest, metrics=_merged(manifest.metrics, metrics))
+    card = model_card(manifest).encode()
+    manifest = dataclasses.replace(manifest, files=manifest.files | {CARD_NAME: file_entry(card)})
+    # Stopped between the two, the folder says that its card is not the one that was exported; running again mends it.
+    replace_file(folder / CARD_NAME, card)
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries merged, the new one winning."""
+    both = {name: _merged(old[name], new[name]) for name in old.keys() & new.keys()
+            if isinstance(old[name], dict) and isinstance(new[name], dict)}
+    return {**old, **new, **both}
+
+
+def _render(bundle: Bundle, weight_dtype: str) -> tuple[dict[str, bytes], Manifest]:
+    """Content of every file but manifest.json, and the manifest."""
+    flat = {
+        CODEC_FILE: weights.rounded(bundle.codec_params, weight_dtype, "codec"),
+        SEMANTIC_FILE: weights.rounded(bundle.semantic_params, weight_dtype, "semantic tokenizer"),
+    }
+    for name, model in bundle.language_models.items():
+        flat[weights_file(name)] = weights.rounded(model.params, weight_dtype, f"{name} language model")
+    files = {name: weights.encode(arrays) for name, arrays in flat.items()}
+    if bundle.config_gin:
+        files[CONFIG_NAME] = bundle.config_gin.encode()
+    if bundle.prompt is not None:
+        files["prompt.wav"] = bundle.prompt
+
+    codec_params = weights.decode(files[CODEC_FILE], "codec")
+    semantic_params = weights.decode(files[SEMANTIC_FILE], "semantic tokenizer")
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=bundle.name,
+        licence=bundle.licence,
+        weight_dtype=weight_dtype,
+        codec=CodecEntry(CODEC_KIND, bundle.codec.config, bundle.codec.fingerprint(codec_params)),
+        semantic=SemanticEntry(SEMANTIC_KIND, bundle.semantic.config, bundle.semantic.fingerprint(semantic_params)),
+        language_models={
+            name: LanguageModelEntry(
+                stage=model.stage,
+                config=model.config,
+                steps=model.steps,
+                codec_fingerprint=model.codec_fingerprint,
+                semantic_fingerprint=model.semantic_fingerprint,
+            )
+            for name, model in bundle.language_models.items()
+        },
+        files={name: file_entry(data) for name, data in files.items()},
+        metrics=bundle.metrics,
+        provenance={**bundle.provenance, "versions": _versions()},
+    )
+    card = model_card(manifest).encode()
+    files[CARD_NAME] = card
+    return files, dataclasses.replace(manifest, files=manifest.files | {CARD_NAME: file_entry(card)})
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _VERSIONED:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

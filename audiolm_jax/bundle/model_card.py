@@ -1,0 +1,120 @@
+"""MODEL_CARD.md, made from the manifest so that it never says anything else."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from audiolm_jax.bundle.manifest import Manifest
+
+_STAGE_TEXTS = {
+    "semantic": "semantic tokens from semantic tokens",
+    "coarse": "coarse acoustic tokens from semantic tokens",
+    "fine": "fine acoustic tokens from coarse ones",
+}
+
+
+def model_card(manifest: "Manifest") -> str:
+    """The card as Markdown: what it is, data, steps, figures, limits, licence.
+
+    Provenance may hold `data` (a list of {"name", "hours", "speakers", "licence"} or of sentences), `steps` (updates by
+    learner), `limits` and `uses` (lists of sentences).
+    """
+    sections = [
+        f"# {manifest.name}",
+        _summary(manifest),
+        "## Parts",
+        _parts(manifest),
+        "## Training",
+        _training(manifest),
+        "## Figures",
+        _figures(manifest.metrics),
+        "## Use and limits",
+        _limits(manifest),
+        "## Licence",
+        f"Weights: {manifest.licence}. The code of audiolm_jax is under Apache-2.0.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _summary(manifest: "Manifest") -> str:
+    if not manifest.language_models:
+        return "Tokenizers of an AudioLM (SoundStream, and w2v-BERT with k-means), without language models."
+    return (
+        "An AudioLM trained with audiolm_jax: it continues speech, without text, by modelling semantic and acoustic "
+        f"tokens in {len(manifest.language_models)} stages (Borsos et al. 2022)."
+    )
+
+
+def _parts(manifest: "Manifest") -> str:
+    codec, semantic = manifest.codec, manifest.semantic
+    frames_hz = codec.config.sample_rate_hz / codec.config.hop_samples
+    lines = [
+        "| part | what | fingerprint |",
+        "|---|---|---|",
+        f"| codec | SoundStream, {codec.config.num_quantizers} levels of {codec.config.codebook_size} codes at "
+        f"{frames_hz:g} Hz, {codec.config.sample_rate_hz} Hz audio | `{codec.fingerprint}` |",
+        f"| semantic tokenizer | w2v-BERT and k-means, layer {semantic.config.layer}, "
+        f"{semantic.config.num_clusters} clusters at 25 Hz | `{semantic.fingerprint}` |",
+    ]
+    for name, entry in manifest.language_models.items():
+        config = entry.config
+        lines.append(
+            f"| {name} stage | Transformer, {config.num_layers} layers, {config.embed_dim} wide: {_STAGE_TEXTS[name]} "
+            f"| |"
+        )
+    size = sum(entry.bytes for entry in manifest.files.values()) / 1e6
+    return "\n".join(lines) + f"\n\nWeights are {manifest.weight_dtype}, {size:.1f} MB with everything."
+
+
+def _training(manifest: "Manifest") -> str:
+    provenance = manifest.provenance
+    lines = []
+    for corpus in provenance.get("data", []):
+        if isinstance(corpus, Mapping):
+            facts = [f"{corpus['hours']:.2f} h"] if "hours" in corpus else []
+            facts += [f"{corpus['speakers']} speakers"] if "speakers" in corpus else []
+            facts += [str(corpus["licence"])] if "licence" in corpus else []
+            lines.append(f"- Data: {corpus.get('name', 'unnamed')}" + (f" ({', '.join(facts)})" if facts else ""))
+        else:
+            lines.append(f"- Data: {corpus}")
+    steps = dict(provenance.get("steps", {}))
+    steps |= {f"{name} stage": entry.steps for name, entry in manifest.language_models.items() if entry.steps}
+    lines += [f"- Steps: {name}, {count}" for name, count in steps.items()]
+    versions = provenance.get("versions", {})
+    lines += ["- Made with " + ", ".join(f"{name} {version}" for name, version in versions.items())] if versions else []
+    return "\n".join(lines) if lines else "Nothing is recorded about the training."
+
+
+def _figures(metrics: Mapping[str, Any]) -> str:
+    rows = list(_flat(metrics))
+    if not rows:
+        return "None yet: `audiolm eval heldout` measures them on held-out speakers."
+    lines = ["On speakers that were held out of all training.", "", "| figure | value |", "|---|---|"]
+    return "\n".join(lines + [f"| {name} | {_value(value)} |" for name, value in rows])
+
+
+def _flat(metrics: Mapping[str, Any], prefix: str = ""):
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return " ".join(_value(item) for item in value)
+    return str(value)
+
+
+def _limits(manifest: "Manifest") -> str:
+    provenance = manifest.provenance
+    lines = [f"- {line}" for line in provenance.get("uses", ["Research on, and teaching of, audio language models."])]
+    lines += [f"- {line}" for line in provenance.get("limits", [])]
+    lines.append(
+        "- It continues a voice that it is given. Do not use it to imitate a person without their consent, and tell "
+        "listeners that what they hear is synthetic."
+    )
+    return "\n".join(lines)
