@@ -23,6 +23,8 @@ from audiolm_jax.data.examples import stage_example
 from audiolm_jax.data.order import ExampleOrder, hash_uniform
 from audiolm_jax.data.token_source import TokenSource
 from audiolm_jax.errors import UserError
+from audiolm_jax.tokens.alignment import Crop
+from audiolm_jax.tokens.records import TokenRecord
 from audiolm_jax.tokens.stages import Stage
 
 # Draws for one index before giving up, where files cannot be read.
@@ -130,8 +132,8 @@ class AudioFeed:
         for draw in range(_MAX_DRAWS):
             # A draw that hits an unreadable file is replaced by one that is as much a function of the index.
             position = index if draw == 0 else int(hash_uniform(self.seed, "redraw", index, draw) * 2**40)
-            corpus, item = self._order.pick(position)
-            samples = self._cache.read(self.corpora[corpus].train[item])
+            corpus, ordinal = self._order.slot(position)
+            samples = self._cache.read(self.corpora[corpus].train[self._order.item(corpus, ordinal)])
             if samples is not None:
                 break
         else:
@@ -205,18 +207,22 @@ class TokenFeed:
 
     def example(self, index: int) -> Example:
         """The training example at a global index: ids int32[S], loss_weights float32[S]."""
-        record, crop = self.source.training(index)
+        record, crop = self.source.training(*self.source.order.slot(index))
         return stage_example(record, self.stage, crop)
 
     def heldout_example(self, index: int) -> Example:
         """The held-out example at an index below `num_eval_examples`."""
-        record, crop = self.source.heldout[index * len(self.source.heldout) // self.num_eval_examples]
+        record, crop = self._heldout[index * len(self._heldout) // self.num_eval_examples]
         return stage_example(record, self.stage, crop)
+
+    @functools.cached_property
+    def _heldout(self) -> list[tuple[TokenRecord, Crop]]:
+        return [example for folder in self.source.heldout for example in folder]
 
     @property
     def num_eval_examples(self) -> int:
         """Held-out examples in `eval_batches`."""
-        available = len(self.source.heldout)
+        available = len(self._heldout)
         return available if self.max_eval_examples is None else min(available, self.max_eval_examples)
 
     def initial_cursor(self) -> Cursor:

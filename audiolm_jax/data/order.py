@@ -85,6 +85,11 @@ class ExampleOrder:
             corpora.append([groups[name] for name in sorted(groups)])
         return corpora
 
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Examples of each corpus in a block of the mixture."""
+        return tuple(float(end - start) for start, end in itertools.pairwise([0, *self._block_ends]))
+
     @functools.cached_property
     def _block_ends(self) -> list[int]:
         """Last slot + 1 of each corpus in a block of the mixture, by largest remainders."""
@@ -98,19 +103,21 @@ class ExampleOrder:
             counts[corpus] += 1
         return list(itertools.accumulate(counts))
 
-    def pick(self, index: int) -> tuple[int, int]:
-        """Corpus and item at a global index."""
-        corpus, ordinal = 0, index
-        if len(self.speakers) > 1:
-            size = self._block_ends[-1]
-            block, slot = divmod(index, size)
-            slot = shuffled(slot, size, self.seed, "mixture", block)
-            corpus = bisect.bisect_right(self._block_ends, slot)
-            first = self._block_ends[corpus - 1] if corpus else 0
-            ordinal = block * (self._block_ends[corpus] - first) + slot - first
+    def slot(self, index: int) -> tuple[int, int]:
+        """The corpus at a global index, and how many earlier indices, in order of their slots, have the same one."""
+        if len(self.speakers) == 1:
+            return 0, index
+        size = self._block_ends[-1]
+        block, slot = divmod(index, size)
+        slot = shuffled(slot, size, self.seed, "mixture", block)
+        corpus = bisect.bisect_right(self._block_ends, slot)
+        first = self._block_ends[corpus - 1] if corpus else 0
+        return corpus, block * (self._block_ends[corpus] - first) + slot - first
+
+    def item(self, corpus: int, ordinal: int) -> int:
+        """The item of a corpus that is used as its `ordinal`-th."""
         groups = self._groups[corpus]
         turn, slot = divmod(ordinal, len(groups))
         group = shuffled(slot, len(groups), self.seed, "speaker", corpus, turn)
         cycle, position = divmod(turn, len(groups[group]))
-        item = shuffled(position, len(groups[group]), self.seed, "item", corpus, group, cycle)
-        return corpus, groups[group][item]
+        return groups[group][shuffled(position, len(groups[group]), self.seed, "item", corpus, group, cycle)]

@@ -82,15 +82,16 @@ class TokenSource:
         """Training records of all folders together."""
         return sum(len(speakers) for speakers in self.order.speakers)
 
-    def training(self, index: int) -> tuple[TokenRecord, Crop]:
-        """The record and the crop at a global index."""
-        folder, item = self.order.pick(index)
-        record = decode_record(self._train[folder][item])
-        return record, training_crop(record, self.stage, hash_uniform(self.seed, "crop", index))
+    def training(self, folder: int, ordinal: int) -> tuple[TokenRecord, Crop]:
+        """The record and the crop that are used as the `ordinal`-th of a folder; `order.slot` gives both numbers."""
+        record = decode_record(self._train[folder][self.order.item(folder, ordinal)])
+        return record, training_crop(record, self.stage, hash_uniform(self.seed, "crop", folder, ordinal))
 
     @functools.cached_property
-    def heldout(self) -> list[tuple[TokenRecord, Crop]]:
-        """Every held-out record cut into neighbouring crops, in the order of the folders."""
-        sources = [source for source in self._open("heldout") if source is not None]
-        records = (decode_record(source[item]) for source in sources for item in range(len(source)))
-        return [(record, crop) for record in records for crop in evaluation_crops(record, self.stage)]
+    def heldout(self) -> list[list[tuple[TokenRecord, Crop]]]:
+        """For each folder, every held-out record cut into neighbouring crops."""
+        folders = []
+        for source in self._open("heldout"):
+            records = [] if source is None else [decode_record(source[item]) for item in range(len(source))]
+            folders.append([(record, crop) for record in records for crop in evaluation_crops(record, self.stage)])
+        return folders

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import jax
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from audiolm_jax.audio import read_audio, resample
+from audiolm_jax.codec.chunked import encode_chunked
 from audiolm_jax.errors import UserError
 from audiolm_jax.files import replace_file
 from audiolm_jax.tokens.alignment import num_frames
@@ -42,6 +44,8 @@ from audiolm_jax.tokens.stages import TokenizerRates
 # Audio is padded to a few lengths, each this much longer than the one before, so that few programs are compiled.
 _LENGTH_RATIO = 1.25
 _SHORTEST_SECONDS = 1.0
+# Longer recordings are encoded in windows of this length, which bounds the memory and gives the same tokens.
+_WHOLE_SECONDS = 40.0
 _PROGRESS_SECONDS = 10.0
 
 
@@ -57,6 +61,11 @@ class Tokenizers:
     codec_params: Any
     semantic: Any
     semantic_params: Any
+
+    def on_device(self) -> "Tokenizers":
+        """The same with the weights on the accelerator, so that they are not sent there for every recording."""
+        params = jax.device_put((self.codec_params, self.semantic_params))
+        return Tokenizers(self.codec, params[0], self.semantic, params[1])
 
     def sizes(self) -> TokenizerSizes:
         """Rates, vocabularies and fingerprints."""
@@ -154,45 +163,36 @@ def padded_samples(num_samples: int, sample_rate_hz: int, hop_samples: int) -> i
     return math.ceil(samples / hop_samples) * hop_samples
 
 
-def _stack(rows: list[np.ndarray], length: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Zero-padded float32[B, T] and the true lengths int32[B]; missing rows are empty."""
-    samples = np.zeros((batch_size, length), np.float32)
+def codec_tokens(tokenizers: Tokenizers, rows: list[np.ndarray]) -> list[np.ndarray]:
+    """Acoustic tokens int32[T_a, Q] of each row of samples float32[T], encoded as one padded batch."""
+    codec, params = tokenizers.codec, tokenizers.codec_params
+    # A power of two of rows, so that batches that are not full compile few programs too.
+    samples = np.zeros((1 << (len(rows) - 1).bit_length(), max(map(len, rows))), np.float32)
     for row, values in enumerate(rows):
         samples[row, : len(values)] = values
-    lengths = [len(values) for values in rows] + [0] * (batch_size - len(rows))
-    return samples, np.asarray(lengths, np.int32)
+    if samples.shape[1] > _WHOLE_SECONDS * codec.sample_rate_hz:
+        tokens = encode_chunked(codec, params, samples, chunk_seconds=_WHOLE_SECONDS)
+    else:
+        length = padded_samples(samples.shape[1], codec.sample_rate_hz, codec.hop_samples)
+        tokens = np.asarray(codec.encode(params, np.pad(samples, ((0, 0), (0, length - samples.shape[1])))))
+    return [tokens[row, : num_frames(len(values), codec.hop_samples)] for row, values in enumerate(rows)]
 
 
-def codec_tokens(tokenizers: Tokenizers, rows: list[np.ndarray], length: int, batch_size: int) -> list[np.ndarray]:
-    """Acoustic tokens int32[T_a, Q] of each row of samples, encoded as one padded batch."""
-    codec = tokenizers.codec
-    samples, lengths = _stack(rows, length, batch_size)
-    tokens = np.asarray(codec.encode(tokenizers.codec_params, samples))
-    return [tokens[row, : num_frames(int(lengths[row]), codec.hop_samples)] for row in range(len(rows))]
-
-
-def semantic_tokens(tokenizers: Tokenizers, rows: list[np.ndarray], length: int, batch_size: int) -> list[np.ndarray]:
-    """Semantic tokens int32[T_s] of each row of samples, tokenised as one padded batch."""
+def semantic_tokens(tokenizers: Tokenizers, rows: list[np.ndarray]) -> list[np.ndarray]:
+    """Semantic tokens int32[T_s] of each row of samples float32[T]."""
     semantic = tokenizers.semantic
-    samples, lengths = _stack(rows, length, batch_size)
-    tokens = np.asarray(semantic.tokenize(tokenizers.semantic_params, samples, num_samples=np.maximum(lengths, 1)))
-    return [tokens[row, : num_frames(int(lengths[row]), semantic.hop_samples)] for row in range(len(rows))]
+    samples = np.zeros((len(rows), max(map(len, rows))), np.float32)
+    for row, values in enumerate(rows):
+        samples[row, : len(values)] = values
+    lengths = np.asarray([len(values) for values in rows], np.int32)
+    tokens = np.asarray(semantic.tokenize(tokenizers.semantic_params, samples, num_samples=lengths))
+    return [tokens[row, : num_frames(len(values), semantic.hop_samples)] for row, values in enumerate(rows)]
 
 
-def tokenize_batch(
-    tokenizers: Tokenizers, audio: list[_Audio], batch_size: int, sizes: TokenizerSizes
-) -> Iterator[TokenRecord]:
+def tokenize_batch(tokenizers: Tokenizers, audio: list[_Audio], sizes: TokenizerSizes) -> Iterator[TokenRecord]:
     """Records of recordings of about one length."""
-    rates = sizes.rates
-    codec_length = max(
-        padded_samples(len(a.codec_samples), rates.acoustic_sample_rate_hz, rates.acoustic_hop_samples) for a in audio
-    )
-    semantic_length = max(
-        padded_samples(len(a.semantic_samples), rates.semantic_sample_rate_hz, rates.semantic_hop_samples)
-        for a in audio
-    )
-    acoustic = codec_tokens(tokenizers, [a.codec_samples for a in audio], codec_length, batch_size)
-    semantic = semantic_tokens(tokenizers, [a.semantic_samples for a in audio], semantic_length, batch_size)
+    acoustic = codec_tokens(tokenizers, [item.codec_samples for item in audio])
+    semantic = semantic_tokens(tokenizers, [item.semantic_samples for item in audio])
     for item, acoustic_row, semantic_row in zip(audio, acoustic, semantic, strict=True):
         power = float(np.mean(np.square(item.codec_samples, dtype=np.float64)))
         yield TokenRecord(
@@ -261,7 +261,7 @@ class TokenizeShard(beam.DoFn):
             loaded = self._load_in_worker()
             if loaded.sizes() != self._sizes:
                 raise UserError("the bundle changed while it was in use: its tokenizers have other fingerprints")
-            _RESIDENT[name] = loaded
+            _RESIDENT[name] = loaded.on_device()
         self._tokenizers = _RESIDENT[name]
 
     def process(self, plan: ShardPlan) -> Iterator[float]:
@@ -272,7 +272,7 @@ class TokenizeShard(beam.DoFn):
         waiting: dict[int, list[_Audio]] = {}
 
         def flush(batch: list[_Audio]) -> None:
-            for record in tokenize_batch(self._tokenizers, batch, self._batch_size, self._sizes):
+            for record in tokenize_batch(self._tokenizers, batch, self._sizes):
                 records[record.key] = encode_record(record)
                 self._progress.add(entries[record.key].seconds)
 
@@ -351,7 +351,7 @@ def extract(
         (output_dir / "manifest.json").unlink(missing_ok=True)
         print(f"tokenize: {len(plans) - len(missing)} of {len(plans)} shards are already done", file=sys.stderr)
         name = (sizes.semantic_fingerprint, sizes.codec_fingerprint)
-        _RESIDENT[name] = tokenizers
+        _RESIDENT[name] = tokenizers.on_device()
         try:
             num_files = sum(len(plan.files) for plan in missing)
             run_pipeline(missing, TokenizeShard(sizes, load_in_worker, batch_size, num_files), beam_args)
