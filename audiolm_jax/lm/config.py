@@ -51,7 +51,7 @@ class TransformerConfig:
         if self.head_dim == 0:
             if self.embed_dim % self.num_heads:
                 raise UserError(
-                    f"embed_dim {self.embed_dim} is no multiple of num_heads {self.num_heads}; change one or set head_dim"
+                    f"embed_dim {self.embed_dim} is no multiple of num_heads {self.num_heads}; set head_dim"
                 )
             object.__setattr__(self, "head_dim", self.embed_dim // self.num_heads)
         if not 0.0 <= self.dropout < 1.0:

@@ -1,0 +1,293 @@
+"""Continuing token sequences of one stage: a compiled prefill, then a compiled token loop with a static cache.
+
+On CPU a step is bound by reading the weights once, so the stacked weights are cut into layers before the loop (inside
+it, XLA would copy them at every token), and each step reads only the legal rows of the embedding table. Logits are
+those of training: normalised over the legal ids alone (see `lm.stage_model`).
+
+Prompts of one batch may differ in length. They are prefilled left-aligned, where the causal mask is the only mask, and
+their cache rows are then moved to end at one common column. From there all rows write the same column and share one
+row of the relative bias; a row's unused first columns are masked. Distances, the only positions there are, are kept.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from audiolm_jax.generation.sampling import SamplingSettings, sample
+from audiolm_jax.lm.attention import MASKED, causal_attention, distance_bias
+from audiolm_jax.lm.stage_model import StageModel, legal_ids
+from audiolm_jax.lm.transformer import block, embed, keep_all, rms_norm, stacked_layers, unstack_layers
+from audiolm_jax.tokens.layout import EOS, PAD
+
+CACHE_MULTIPLE = 128
+PROMPT_MULTIPLE = 64
+# The loop comes back to Python this often, for the progress bar and for Ctrl-C.
+STEPS_PER_CALL = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuations:
+    """Sampled ids.
+
+    Attributes:
+        ids: int32[B, T], the new ids; PAD after a row's EOS or its budget.
+        lengths: int32[B], new ids per row, a final EOS not counted.
+        ended: bool[B], whether the row drew EOS.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    ended: np.ndarray
+
+
+class StageDecoder:
+    """A stage's model with its weights laid out for decoding."""
+
+    def __init__(self, model: StageModel, params: dict[str, jax.Array]):
+        """Casts and cuts the parameters once.
+
+        Args:
+            model: stage and sizes.
+            params: as training leaves them, of any float dtype; they are computed with in `config.compute_dtype`.
+        """
+        self.model = model
+        self._weights = _prepare(model, params)
+
+    def generate(
+        self,
+        prompts: list[np.ndarray],
+        budgets: np.ndarray,
+        keys: jax.Array,
+        settings: SamplingSettings,
+        first_positions: np.ndarray | None = None,
+        eos_from: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Continuations:
+        """Samples new ids after each prompt.
+
+        Args:
+            prompts: B arrays int[S_b] of ids, prefix and any target so far, the target in whole frames; may be empty.
+            budgets: int[B], new ids to draw per row; whole frames.
+            keys: [B] keys of `sampling.row_keys`.
+            settings: how to draw.
+            first_positions: int[B], position of the first new id in the row's target, for the randomness; default 0.
+            eos_from: first new id that may be EOS, None if none may be. Only for stages with EOS.
+            on_progress: called with the number of steps done, every now and then.
+
+        Returns:
+            `Continuations` with T = max(budgets).
+        """
+        budgets = np.asarray(budgets, np.int32)
+        steps = int(budgets.max())
+        if eos_from is not None and not self.model.stage.target_eos:
+            raise ValueError(f"stage {self.model.stage.name} has no EOS")
+        # The model reads PAD, then the prompt; the last of these inputs opens the loop, the others are prefilled.
+        inputs = [np.concatenate([[PAD], prompt]).astype(np.int32) for prompt in prompts]
+        lengths = np.array([len(row) - 1 for row in inputs], np.int32)
+        width = _round_up(max(int(lengths.max()), 1), PROMPT_MULTIPLE)
+        prefill = np.full((len(inputs), width), PAD, np.int32)
+        for row, values in enumerate(inputs):
+            prefill[row, : lengths[row]] = values[:-1]
+        if first_positions is None:
+            first_positions = np.zeros(len(inputs), np.int32)
+        rows = _Rows(
+            lengths=lengths,
+            budgets=budgets,
+            keys=keys,
+            first_positions=np.asarray(first_positions, np.int32),
+            eos_from=np.int32(steps if eos_from is None else eos_from),
+        )
+        first_inputs = np.array([row[-1] for row in inputs], np.int32)
+        columns = _round_up(width + steps, CACHE_MULTIPLE)
+        progress = _start(self.model, columns, self._weights, prefill, first_inputs, rows)
+        for until in range(STEPS_PER_CALL, steps + STEPS_PER_CALL, STEPS_PER_CALL):
+            progress = _advance(self.model, settings, self._weights, progress, rows, np.int32(min(until, steps)))
+            done = bool(np.all(progress.done))
+            if on_progress is not None:
+                on_progress(steps if done else int(progress.step))
+            if done:
+                break
+        ids = np.asarray(progress.ids)[:, :steps]
+        return Continuations(ids, (ids > EOS).sum(axis=1).astype(np.int32), (ids == EOS).any(axis=1))
+
+
+class _Rows(NamedTuple):
+    """What stays the same for every row during decoding; see `StageDecoder.generate`."""
+
+    lengths: Any  # int32[B]
+    budgets: Any  # int32[B]
+    keys: Any  # [B]
+    first_positions: Any  # int32[B]
+    eos_from: Any  # int32[]
+
+
+class _Progress(NamedTuple):
+    """What a step changes."""
+
+    step: Any  # int32[]
+    inputs: Any  # int32[B], what each row reads next
+    ids: Any  # int32[B, C - P], PAD where nothing is drawn yet
+    caches: Any  # per layer, keys and values [B, H, C, K]
+    done: Any  # bool[B]
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prepare(model: StageModel, params: dict[str, jax.Array]) -> dict[str, Any]:
+    """Weights by layer, in the compute dtype, the legal tables by place."""
+    tables = model.legal_tables(params["embedding"])
+    return {
+        "embedding": params["embedding"].astype(model.config.compute_dtype),
+        "tables": [tables[place] for place in range(tables.shape[0])],
+        "relative_bias": params["relative_bias"],
+        "layers": unstack_layers(model.config, stacked_layers(params)),
+        "final_norm_scale": params["final_norm_scale"],
+    }
+
+
+def prefill_cache(
+    model: StageModel, weights: dict[str, Any], inputs: jax.Array, lengths: jax.Array, cache_length: int
+) -> list[tuple[jax.Array, jax.Array]]:
+    """Keys and values of left-aligned inputs, moved to end at column P of the cache.
+
+    Args:
+        model, weights: the model and its prepared weights.
+        inputs: int32[B, P]; only the first `lengths` of a row count.
+        lengths: int32[B].
+        cache_length: columns C of the cache, C >= P.
+
+    Returns:
+        Per layer, keys and values [B, H, C, K]; columns P - length .. P - 1 of a row are filled.
+    """
+    config = model.config
+    batch, width = inputs.shape
+    bias = distance_bias(
+        weights["relative_bias"], width, config.relative_buckets, config.relative_max_distance
+    )
+    source = jnp.clip(jnp.arange(width) - (width - lengths)[:, None], 0, width - 1)[:, None, :, None]
+    caches = []
+
+    def attend(q, k, v):
+        moved = [jnp.take_along_axis(x, jnp.broadcast_to(source, (*x.shape[:3], 1)), axis=2) for x in (k, v)]
+        caches.append(tuple(jnp.pad(x, ((0, 0), (0, 0), (0, cache_length - width), (0, 0))) for x in moved))
+        return causal_attention(q, k, v, bias)
+
+    x = embed(config, weights["embedding"], inputs)
+    for layer in weights["layers"]:
+        x = block(config, layer, x, attend, keep_all)
+    return caches
+
+
+def cached_step(
+    model: StageModel,
+    weights: dict[str, Any],
+    caches: list[tuple[jax.Array, jax.Array]],
+    ids: jax.Array,
+    column: jax.Array,
+    bias: jax.Array,
+) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
+    """One input per row through all layers.
+
+    Args:
+        model, weights: the model and its prepared weights.
+        caches: per layer, keys and values [B, H, C, K].
+        ids: int32[B], the inputs.
+        column: int32[], the cache column they take.
+        bias: float32[B, H, C], relative bias of every column, masked where there is nothing to see.
+
+    Returns:
+        Hidden states [B, D] after the final norm, and the caches.
+    """
+    config = model.config
+    written = []
+
+    def attend(q, k, v):
+        keys, values = caches[len(written)]
+        keys = lax.dynamic_update_slice_in_dim(keys, k.astype(keys.dtype), column, axis=2)
+        values = lax.dynamic_update_slice_in_dim(values, v.astype(values.dtype), column, axis=2)
+        written.append((keys, values))
+        scores = jnp.einsum("bhqd,bhcd->bhqc", q, keys, preferred_element_type=jnp.float32) + bias[:, :, None]
+        shares = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+        return jnp.einsum("bhqc,bhcd->bhqd", shares, values)
+
+    x = embed(config, weights["embedding"], ids[:, None])
+    for layer in weights["layers"]:
+        x = block(config, layer, x, attend, keep_all)
+    return rms_norm(x[:, 0], weights["final_norm_scale"]), written
+
+
+def _bias_of_column(by_distance: jax.Array, column: jax.Array, first: jax.Array) -> jax.Array:
+    """by_distance float32[H, C] to the bias float32[B, H, C] of a query at `column`; row b sees columns from first[b].
+
+    The bias of column c is that of distance column - c; later columns do not exist yet.
+    """
+    length = by_distance.shape[1]
+    future = jnp.full_like(by_distance, MASKED)
+    reversed_then_future = jnp.concatenate([jnp.flip(by_distance, axis=1), future], axis=1)
+    row = lax.dynamic_slice_in_dim(reversed_then_future, length - 1 - column, length, axis=1)
+    visible = jnp.arange(length) >= first[:, None]
+    return jnp.where(visible[:, None], row[None], MASKED)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _start(
+    model: StageModel, columns: int, weights: dict[str, Any], prefill: jax.Array, first_inputs: jax.Array, rows: _Rows
+) -> _Progress:
+    """Prefills a cache of C = `columns` with int32[B, P]."""
+    caches = prefill_cache(model, weights, prefill, rows.lengths, columns)
+    ids = jnp.full((prefill.shape[0], columns - prefill.shape[1]), PAD, jnp.int32)
+    return _Progress(jnp.int32(0), first_inputs, ids, caches, rows.budgets <= 0)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
+def _advance(
+    model: StageModel,
+    settings: SamplingSettings,
+    weights: dict[str, Any],
+    progress: _Progress,
+    rows: _Rows,
+    until: jax.Array,
+) -> _Progress:
+    """Draws until step `until`, or until every row is done. Shapes are compiled in, lengths and budgets are not."""
+    config, legal = model.config, legal_ids(model.stage)
+    levels, num_rows = legal.legal.shape
+    columns = progress.caches[0][0].shape[2]
+    width = columns - progress.ids.shape[1]
+    by_distance = distance_bias(
+        weights["relative_bias"], columns, config.relative_buckets, config.relative_max_distance
+    )
+    is_legal = jnp.asarray(legal.legal)
+    is_eos = jnp.asarray(np.stack([legal.id_of(place, np.arange(num_rows)) == EOS for place in range(levels)]))
+    logits_at = [functools.partial(_table_logits, table) for table in weights["tables"]]
+
+    def go_on(now: _Progress):
+        return (now.step < until) & ~jnp.all(now.done)
+
+    def draw(now: _Progress):
+        column = width + now.step
+        bias = _bias_of_column(by_distance, column, width - rows.lengths)
+        hidden, caches = cached_step(model, weights, now.caches, now.inputs, column, bias)
+        place = now.step % levels
+        logits = lax.switch(place, logits_at, hidden)
+        may = is_legal[place] & ((now.step >= rows.eos_from) | ~is_eos[place])
+        drawn = legal.id_of(place, sample(logits, may, rows.keys, rows.first_positions + now.step, settings))
+        drawn = jnp.where(now.done, PAD, drawn)
+        ids = lax.dynamic_update_slice_in_dim(now.ids, drawn[:, None], now.step, axis=1)
+        done = now.done | (drawn == EOS) | (now.step + 1 >= rows.budgets)
+        return _Progress(now.step + 1, drawn, ids, caches, done)
+
+    return lax.while_loop(go_on, draw, progress)
+
+
+def _table_logits(table: jax.Array, hidden: jax.Array) -> jax.Array:
+    """Hidden [B, D] and the legal rows [N, D] to float32[B, N]."""
+    return jnp.einsum("bd,nd->bn", hidden, table, preferred_element_type=jnp.float32)

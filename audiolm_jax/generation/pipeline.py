@@ -1,0 +1,325 @@
+"""From a prompt to a waveform: tokenizers, the three stages, the codec's decoder (AudioLM, section III-D)."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from audiolm_jax.audio import Waveform, read_audio, resample
+from audiolm_jax.bundle import Bundle
+from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
+from audiolm_jax.errors import UserError
+from audiolm_jax.generation.decode import StageDecoder
+from audiolm_jax.generation.sampling import SamplingSettings, row_keys
+from audiolm_jax.generation.stages import StageSampler, add_fine, continue_coarse, continue_semantic
+from audiolm_jax.tokens.alignment import collapse, joint_period_seconds, num_frames, token_rate_hz
+
+CONTINUATION, ACOUSTIC, UNCONDITIONAL = "continuation", "acoustic", "unconditional"
+MODES = (CONTINUATION, ACOUSTIC, UNCONDITIONAL)
+STAGE_NUMBERS = {"semantic": 1, "coarse": 2, "fine": 3}
+PAPER_TEMPERATURES = (0.6, 0.8, 0.6)
+DEFAULT_PROMPT_SECONDS = 3.0
+DEFAULT_SECONDS = 7.0
+# Frames of a run of equal semantic tokens where neither bundle nor prompt tell.
+DEFAULT_MEAN_RUN_FRAMES = 1.5
+# Name in a bundle's provenance of the mean over its training data.
+MEAN_RUN_FRAMES = "semantic_mean_run_frames"
+
+# (stage name, tokens drawn so far, tokens to draw); rows of a batch count once
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to generate; the fields are the arguments of `AudioLM.generate`."""
+
+    prompt: Waveform | None = None
+    mode: str = CONTINUATION
+    prompt_seconds: float = DEFAULT_PROMPT_SECONDS
+    seconds: float | None = None
+    num_samples: int = 1
+    seed: int = 0
+    temperature: float | tuple[float, float, float] = PAPER_TEMPERATURES
+    top_k: int | tuple[int, int, int] = 0
+    top_p: float | tuple[float, float, float] = 1.0
+
+    def __post_init__(self):
+        if self.mode not in MODES:
+            raise UserError(f"mode is {self.mode!r}, but must be one of {', '.join(MODES)}")
+        if self.mode == UNCONDITIONAL and self.prompt is not None:
+            raise UserError("mode unconditional takes no prompt; leave it out, or use mode continuation")
+        if self.mode != UNCONDITIONAL and self.prompt is None:
+            raise UserError(f"mode {self.mode} needs a prompt; give one, or use mode unconditional")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise UserError(f"seconds must be more than 0, got {self.seconds}")
+        if not 0 < self.prompt_seconds < math.inf:
+            raise UserError(f"prompt_seconds must be more than 0, got {self.prompt_seconds}")
+        if self.num_samples < 1:
+            raise UserError(f"num_samples must be at least 1, got {self.num_samples}")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed must lie in 0 .. 2^32 - 1, got {self.seed}")
+        self.sampling  # noqa: B018  refuses bad settings here rather than minutes later
+
+    @property
+    def sampling(self) -> dict[str, SamplingSettings]:
+        """How each stage draws, by its name; a single number holds for all three."""
+        columns = []
+        for name, value in (("temperature", self.temperature), ("top_k", self.top_k), ("top_p", self.top_p)):
+            values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * 3
+            if len(values) != 3:
+                raise UserError(f"{name} takes one number, or three for the semantic, coarse and fine stage: {value}")
+            columns.append(values)
+        rows = zip(*columns, strict=True)
+        return {name: SamplingSettings(*row) for name, row in zip(STAGE_NUMBERS, rows, strict=True)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """One generated sample, with the tokens it was made of.
+
+    Attributes:
+        waveform: prompt (as the codec renders it) and continuation, at the codec's rate.
+        prompt_seconds: how much of the waveform is the prompt; 0 without an acoustic prompt.
+        semantic_tokens: int32[T_s], full rate, prompt and continuation.
+        acoustic_tokens: int32[T_a, Q], prompt and continuation.
+        sample_index: which of the request's samples this is.
+    """
+
+    waveform: Waveform
+    prompt_seconds: float
+    semantic_tokens: np.ndarray
+    acoustic_tokens: np.ndarray
+    sample_index: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """A request's budget and what its prompt gives."""
+
+    num_samples: int  # of the result, at the codec's rate
+    total_frames: int  # acoustic
+    semantic_tokens: np.ndarray  # int[T_s], known
+    acoustic_tokens: np.ndarray  # int[T_a, Q], known
+
+
+class AudioLM:
+    """A trained system that generates.
+
+        lm = AudioLM.load("small")
+        waveform = lm.generate(read_audio("prompt.wav"), seconds=4.0, seed=1)
+    """
+
+    def __init__(self, bundle: Bundle):
+        """Lays out the language models' weights for decoding.
+
+        Raises:
+            UserError: the bundle lacks the semantic or the coarse stage, or its fine stage while its coarse stage does
+                not predict all of the codec's levels.
+        """
+        missing = [name for name in ("semantic", "coarse") if name not in bundle.stages]
+        if missing:
+            raise UserError(f"bundle {bundle.name} has no {' and no '.join(missing)} stage, so it cannot generate")
+        levels = bundle.stages["coarse"].target.num_levels
+        if "fine" in bundle.stages:
+            levels += bundle.stages["fine"].target.num_levels
+        if levels > bundle.codec.num_quantizers:
+            raise UserError(f"the stages of {bundle.name} predict {levels} levels, its codec has fewer")
+        self.bundle = bundle
+        self._num_levels = levels
+        self._decoders = {
+            name: StageDecoder(lm.model, lm.params) for name, lm in bundle.language_models.items()
+        }
+
+    @classmethod
+    def load(cls, name_or_dir: str | Path) -> "AudioLM":
+        """A bundle's system; see `Bundle.load` for names and errors."""
+        return cls(Bundle.load(name_or_dir))
+
+    def generate(
+        self,
+        prompt: Waveform | str | Path | None = None,
+        mode: str = CONTINUATION,
+        prompt_seconds: float = DEFAULT_PROMPT_SECONDS,
+        seconds: float | None = None,
+        num_samples: int = 1,
+        seed: int = 0,
+        temperature: float | tuple[float, float, float] = PAPER_TEMPERATURES,
+        top_k: int | tuple[int, int, int] = 0,
+        top_p: float | tuple[float, float, float] = 1.0,
+        on_progress: OnProgress | None = None,
+        progress: bool = False,
+    ) -> Waveform | list[Waveform]:
+        """Generates sound (AudioLM, section III-D).
+
+        Args:
+            prompt: sound of any rate, or a file. In mode "continuation" its first `prompt_seconds` are continued; it
+                is cut first and tokenised then, so that no token has heard what follows. In mode "acoustic" the whole
+                of it gives the semantic tokens, and voice and recording are drawn anew. None in mode "unconditional".
+            mode: "continuation", "acoustic" or "unconditional".
+            prompt_seconds: how much of a longer prompt is used, in mode "continuation".
+            seconds: length of what is new, 7 by default. In mode "acoustic" how much of the prompt to speak again, all
+                of it by default.
+            num_samples: independent samples; each depends on `seed` and its index alone.
+            seed: 0 .. 2^32 - 1.
+            temperature, top_k, top_p: one number, or one for each of the semantic, coarse and fine stage; see
+                `SamplingSettings` for their meaning and order.
+            on_progress: called with (stage name, tokens drawn, tokens to draw).
+            progress: whether to show a bar per stage on stderr.
+
+        Returns:
+            A Waveform at the codec's rate, or a list of them if `num_samples` is above 1. In mode "continuation" it
+            begins with the prompt as the codec renders it, and is as long as the prompt used and `seconds` together.
+
+        Raises:
+            UserError: an argument is out of range, or the prompt is too short or no audio file.
+        """
+        if isinstance(prompt, (str, Path)):
+            prompt = read_audio(prompt)
+        request = Request(prompt, mode, prompt_seconds, seconds, num_samples, seed, temperature, top_k, top_p)
+        waveforms = [one.waveform for one in self.generations(request, on_progress, progress)]
+        return waveforms[0] if num_samples == 1 else waveforms
+
+    def generations(
+        self, request: Request, on_progress: OnProgress | None = None, progress: bool = False
+    ) -> list[Generation]:
+        """What `generate` does, with the tokens; one `Generation` per sample."""
+        given = self._given(request)
+        show = _Bars(on_progress, progress)
+        samplers = {
+            name: StageSampler(
+                decoder,
+                request.sampling[name],
+                row_keys(request.seed, np.arange(request.num_samples), STAGE_NUMBERS[name]),
+                show.of_stage(name),
+            )
+            for name, decoder in self._decoders.items()
+        }
+        stages = self.bundle.stages
+        coarse_levels = stages["coarse"].target.num_levels
+        semantic_total = _num_frames_at(given.total_frames, stages["semantic"].target.frames_hz, self._acoustic_hz)
+        with show:
+            semantic = [given.semantic_tokens[:semantic_total]] * request.num_samples
+            if request.mode != ACOUSTIC:
+                semantic = continue_semantic(
+                    samplers["semantic"], given.semantic_tokens, semantic_total, self._mean_run(given.semantic_tokens)
+                )
+            known = given.acoustic_tokens
+            acoustic = continue_coarse(samplers["coarse"], semantic, known[:, :coarse_levels], given.total_frames)
+            if "fine" in samplers:
+                fine = add_fine(samplers["fine"], acoustic, len(known))
+                acoustic = [
+                    np.concatenate([coarse, np.concatenate([known[:, coarse_levels : self._num_levels], new])], axis=1)
+                    for coarse, new in zip(acoustic, fine, strict=True)
+                ]
+        return [
+            Generation(
+                waveform=self._decode(acoustic[index], given.num_samples),
+                prompt_seconds=len(known) * self.bundle.codec.hop_samples / self.bundle.codec.sample_rate_hz,
+                semantic_tokens=semantic[index],
+                acoustic_tokens=acoustic[index],
+                sample_index=index,
+            )
+            for index in range(request.num_samples)
+        ]
+
+    @property
+    def _acoustic_hz(self):
+        return token_rate_hz(self.bundle.codec.sample_rate_hz, self.bundle.codec.hop_samples)
+
+    def _given(self, request: Request) -> _Given:
+        """Tokenises the prompt and counts frames."""
+        codec, semantic = self.bundle.codec, self.bundle.semantic
+        if request.mode == UNCONDITIONAL:
+            length = round((request.seconds or DEFAULT_SECONDS) * codec.sample_rate_hz)
+            return self._nothing_given(length, np.zeros(0, np.int32))
+        if request.mode == ACOUSTIC:
+            prompt = resample(_cut(request.prompt, request.seconds), codec.sample_rate_hz)
+            _refuse_empty(prompt, codec.hop_samples)
+            return self._nothing_given(len(prompt.samples), self._semantic_tokens(prompt))
+        # Cut first, tokenise then: no token may have heard what follows the prompt.
+        prompt = resample(_cut(request.prompt, request.prompt_seconds), codec.sample_rate_hz)
+        semantic_hz = token_rate_hz(semantic.sample_rate_hz, semantic.hop_samples)
+        period_samples = int(joint_period_seconds(semantic_hz, self._acoustic_hz) * codec.sample_rate_hz)
+        _refuse_empty(prompt, period_samples)
+        length = len(prompt.samples) + round((request.seconds or DEFAULT_SECONDS) * codec.sample_rate_hz)
+        # A last partial frame would be padded with silence in the middle of the result; it is drawn instead.
+        whole = len(prompt.samples) // period_samples * period_samples
+        prompt = Waveform(prompt.samples[:whole], codec.sample_rate_hz)
+        return _Given(
+            length,
+            num_frames(length, codec.hop_samples),
+            self._semantic_tokens(prompt),
+            encode_chunked(codec, self.bundle.codec_params, prompt.samples[None])[0],
+        )
+
+    def _nothing_given(self, length: int, semantic_tokens: np.ndarray) -> _Given:
+        codec = self.bundle.codec
+        none = np.zeros((0, codec.num_quantizers), np.int32)
+        return _Given(length, max(num_frames(length, codec.hop_samples), 1), semantic_tokens, none)
+
+    def _semantic_tokens(self, prompt: Waveform) -> np.ndarray:
+        semantic = self.bundle.semantic
+        samples = resample(prompt, semantic.sample_rate_hz).samples
+        return np.asarray(semantic.tokenize(self.bundle.semantic_params, samples[None]))[0]
+
+    def _mean_run(self, prompt: np.ndarray) -> float:
+        """Frames per run of equal semantic tokens: the training data's, else the prompt's, else a guess."""
+        stored = self.bundle.provenance.get(MEAN_RUN_FRAMES)
+        if stored is not None:
+            return max(float(stored), 1.0)
+        return len(prompt) / len(collapse(prompt)[0]) if len(prompt) else DEFAULT_MEAN_RUN_FRAMES
+
+    def _decode(self, tokens: np.ndarray, num_samples: int) -> Waveform:
+        # One sample at a time: a row's samples must not depend on how many others there are.
+        samples = decode_chunked(self.bundle.codec, self.bundle.codec_params, tokens[None])[0]
+        return Waveform(samples[:num_samples], self.bundle.codec.sample_rate_hz)
+
+
+def _num_frames_at(frames: int, rate_hz, other_rate_hz) -> int:
+    """Frames at `rate_hz` that cover a number of frames at `other_rate_hz`."""
+    return math.ceil(frames * rate_hz / other_rate_hz)
+
+
+def _cut(waveform: Waveform, seconds: float | None) -> Waveform:
+    if seconds is None:
+        return waveform
+    return Waveform(waveform.samples[: round(seconds * waveform.sample_rate_hz)], waveform.sample_rate_hz)
+
+
+def _refuse_empty(prompt: Waveform, least_samples: int) -> None:
+    if len(prompt.samples) < least_samples:
+        least_seconds = least_samples / prompt.sample_rate_hz
+        raise UserError(
+            f"{prompt.seconds:.3f} s of prompt are too short; give at least {least_seconds:.3f} s, in file and flags"
+        )
+
+
+class _Bars:
+    """One bar per stage, and the caller's `on_progress`."""
+
+    def __init__(self, on_progress: OnProgress | None, visible: bool):
+        self._on_progress, self._visible = on_progress, visible
+        self._bars: dict[str, tqdm] = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        for bar in self._bars.values():
+            bar.close()
+
+    def of_stage(self, name: str) -> Callable[[int, int], None]:
+        """The callback of one stage."""
+
+        def on_tokens(drawn: int, to_draw: int) -> None:
+            if self._on_progress is not None:
+                self._on_progress(name, drawn, to_draw)
+            if self._visible:
+                if name not in self._bars:
+                    self._bars[name] = tqdm(total=to_draw, desc=f"{name:8s}", unit="token")
+                self._bars[name].update(drawn - self._bars[name].n)
+
+        return on_tokens
