@@ -14,7 +14,10 @@ _NUM_CLIPS = 2
 def codec_clips(learner: SoundStreamLearner, feed: Feed, state: TrainState, rng: jax.Array) -> list[Clip]:
     """The first held-out crops, as they are, decoded from a third of the levels and from all of them."""
     del rng  # a reconstruction needs no chance
-    samples = jnp.asarray(next(iter(feed.eval_batches()))["samples"][:_NUM_CLIPS])
+    batch = next(iter(feed.eval_batches()), None)
+    if batch is None:
+        return []
+    samples = jnp.asarray(batch["samples"][:_NUM_CLIPS])
     codec, params = learner.codec(), learner.codec_params(state)
     tokens = jax.jit(codec.encode)(params, samples)
     decode = jax.jit(codec.decode)

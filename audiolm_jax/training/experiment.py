@@ -129,6 +129,9 @@ def train(
     experiment, text = load(exp, overrides, data)
     workdir = Path(workdir)
     _claim(workdir, text, experiment.resume)
+    if loop.finished(workdir, experiment.options):
+        print(f"{experiment.learner.name}: all {experiment.options.steps} steps are done in {workdir}")
+        return 0
     meta = {"gin": text}
     if isinstance(experiment.feed, TokenFeed):
         # Whose tokens a stage learns goes with it, so that it is never joined to other tokenizers.

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import tqdm
 
+from audiolm_jax import files
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel.mesh import (
     MeshSizes,
@@ -146,6 +147,9 @@ def train(
         if restored is not None:
             state, saved = restored
             cursor = saved["cursor"]
+            if saved.get("fingerprints") != (meta or {}).get("fingerprints"):
+                raise UserError(f"{workdir} learned tokens of other tokenizers than those in the data folder; give "
+                                "another --workdir, or the tokens it began with")
             _log.info("%s: resuming at step %d", learner.name, int(state.step))
         else:
             state = jax.jit(init, out_shardings=shardings)(first_batch)
@@ -260,7 +264,14 @@ def _make_directory(workdir: Path) -> None:
         raise UserError(f"cannot write to {workdir}: {error.strerror}; change --workdir") from error
 
 
+def finished(workdir: str | Path, options: RunOptions) -> bool:
+    """Whether a run in this directory has done all of `options.steps`."""
+    path = Path(workdir) / "done"
+    try:
+        return json.loads(path.read_text())["step"] >= options.steps
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def _mark_done(workdir: Path, step: int) -> None:
-    temporary = workdir / "done.tmp"
-    temporary.write_text(json.dumps({"step": step}) + "\n")
-    temporary.replace(workdir / "done")
+    files.replace_file(workdir / "done", (json.dumps({"step": step}) + "\n").encode())

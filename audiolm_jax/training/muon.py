@@ -25,6 +25,31 @@ def convolution_matrices(params):
     return jax.tree.map(dimensions, params)
 
 
+# Axes that form matrices, by the name and rank of a weight, in the Transformer and in the Conformer. Every other axis
+# (layers; q, k, v; gate and value) counts matrices that are orthogonalised one by one.
+_ATTENTION_AND_FEED_FORWARD = {
+    ("qkv", 5): MuonDimensionNumbers(reduction_axis=1, output_axis=(3, 4)),
+    ("attention_out", 4): MuonDimensionNumbers(reduction_axis=(1, 2), output_axis=3),
+    ("mlp_in", 3): MuonDimensionNumbers(reduction_axis=1, output_axis=2),
+    ("mlp_in", 4): MuonDimensionNumbers(reduction_axis=1, output_axis=3),
+    ("mlp_out", 3): MuonDimensionNumbers(reduction_axis=1, output_axis=2),
+    ("query_kernel", 4): MuonDimensionNumbers(reduction_axis=1, output_axis=(2, 3)),
+    ("key_kernel", 4): MuonDimensionNumbers(reduction_axis=1, output_axis=(2, 3)),
+    ("value_kernel", 4): MuonDimensionNumbers(reduction_axis=1, output_axis=(2, 3)),
+    ("out_kernel", 4): MuonDimensionNumbers(reduction_axis=(1, 2), output_axis=3),
+    ("kernel", 3): MuonDimensionNumbers(reduction_axis=1, output_axis=2),
+}
+
+
+def transformer_matrices(params):
+    """Attention and feed-forward weights of Transformer and Conformer blocks; None (Adam) for everything else."""
+
+    def dimensions(path, leaf):
+        return _ATTENTION_AND_FEED_FORWARD.get((str(getattr(path[-1], "key", path[-1])), leaf.ndim))
+
+    return jax.tree_util.tree_map_with_path(dimensions, params)
+
+
 def muon(
     peak_learning_rate: float,
     warmup_steps: int,

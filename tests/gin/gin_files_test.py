@@ -1,0 +1,172 @@
+"""Every gin file parses, builds its objects, and declares each macro once; every slip of the pen is an error."""
+
+import re
+from pathlib import Path
+
+import gin
+import jax
+import numpy as np
+import pytest
+
+from audiolm_jax.codec.soundstream import SoundStreamConfig
+from audiolm_jax.errors import UserError
+from audiolm_jax.lm.config import TransformerConfig
+from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
+from audiolm_jax.semantic.w2v_bert import W2vBertConfig
+from audiolm_jax.training import experiment
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "gin" / "exp").glob("*.gin"))
+FILES = sorted((ROOT / "gin").rglob("*.gin"))
+DECLARATION = re.compile(r"^([A-Z][A-Z0-9_]*) = (.*?)(  # (.+))?$")
+
+
+def settings_for(name):
+    return ["W2V_BERT=/nowhere"] if name.startswith("kmeans") else []
+
+
+def load(name, *overrides):
+    return experiment.load(name, [*settings_for(name), *overrides], "/nowhere")
+
+
+def includes(path):
+    """A gin file and all that it includes."""
+    found = [path]
+    for name in re.findall(r"^include '(.+)'$", path.read_text(), re.MULTILINE):
+        found += includes(ROOT / name)
+    return list(dict.fromkeys(found))
+
+
+def macros_of(path):
+    matches = (DECLARATION.match(line) for line in path.read_text().splitlines())
+    return {match[1]: match[4] for match in matches if match}
+
+
+def abstract_batch(built):
+    if hasattr(built.feed, "crop_samples"):
+        shape = (built.feed.batch_size, built.feed.crop_samples)
+        return {"samples": jax.ShapeDtypeStruct(shape, np.float32), "num_samples": jax.ShapeDtypeStruct(shape[:1], int)}
+    shape = (built.feed.batch_size, built.feed.stage.sequence_length)
+    return {"ids": jax.ShapeDtypeStruct(shape, np.int32), "loss_weights": jax.ShapeDtypeStruct(shape, np.float32)}
+
+
+def test_the_folder_of_gin_files_is_no_package():
+    # With an __init__.py it would be imported in place of gin-config.
+    assert not list((ROOT / "gin").rglob("*.py"))
+    assert gin.__file__ != str(ROOT / "gin" / "__init__.py")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_builds_and_its_macros_take_effect(name):
+    built, text = load(name)
+    state = jax.eval_shape(built.learner.init, jax.random.key(0), abstract_batch(built))
+    assert state.step.shape == ()
+    operative = gin.operative_config_str()
+    for macro in macros_of(ROOT / "gin" / "exp" / f"{name}.gin"):
+        assert re.search(rf"^{macro} = ", operative, re.MULTILINE), f"{macro} is set and touches nothing"
+    assert "STEPS = " in text and "=====" not in text
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_only_includes_and_sets_macros_that_are_declared_once(name):
+    path = ROOT / "gin" / "exp" / f"{name}.gin"
+    included = includes(path)[1:]
+    declared = [macro for file in included for macro, comment in macros_of(file).items() if comment]
+    assert len(declared) == len(set(declared)), "a macro is declared twice"
+    assert set(macros_of(path)) <= set(declared)
+    allowed = ("#", "include ", "from ", *(f"{macro} = " for macro in declared))
+    assert all(line.startswith(allowed) for line in path.read_text().splitlines() if line)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_that_binds_registers_dynamically(path):
+    text = path.read_text()
+    assert text.startswith("# "), "the first line says what the file is"
+    if re.search(r"^[a-z_]+\.", text, re.MULTILINE):
+        assert "from __gin__ import dynamic_registration" in text
+
+
+def test_the_sizes_in_gin_are_those_in_the_code():
+    assert load("codec_small")[0].learner.config == SoundStreamConfig.small()
+    assert load("codec_paper")[0].learner.config == SoundStreamConfig.paper()
+    assert load("w2v_bert_small")[0].learner.config == W2vBertConfig.small()
+    assert load("w2v_bert_xl_paper")[0].learner.config == W2vBertConfig.xl()
+    assert load("kmeans_small")[0].learner.tokenizer == SemanticTokenizerConfig.small()
+    assert load("kmeans_paper")[0].learner.tokenizer == SemanticTokenizerConfig.xl()
+    for stage in ("semantic", "coarse", "fine"):
+        learner = load(f"{stage}_paper")[0].learner
+        assert learner.config == TransformerConfig.paper()
+        assert learner.stage == load(f"{stage}_paper")[0].feed.stage
+
+
+def test_the_stages_have_the_papers_crops():
+    seconds = {name: load(f"{name}_paper")[0].learner.stage.crop_seconds for name in ("semantic", "coarse", "fine")}
+    assert seconds == {"semantic": 30, "coarse": 10, "fine": 3}
+
+
+def test_overrides_need_no_quotes_and_are_parsed_last():
+    built, text = load("codec_small", "STEPS=7", "SCHEDULE=constant", "STRIDES=(2,4,5,8)")
+    assert built.options.steps == 7
+    assert "SCHEDULE = 'constant'" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("STEPP=5", "no macro STEPP; did you mean STEPS"),
+        ("STEPS", "MACRO=VALUE"),
+        ("SCHEDULE=linear", "rsqrt, cosine, constant"),
+        ("STRIDES=(2,4)", "strides need"),
+        ("RESUME=maybe", "auto, force or never"),
+    ],
+)
+def test_a_wrong_override_is_one_line(override, message):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        load("codec_small", override)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("NOTHING = 3", "macro NOTHING touches nothing"),
+        ("soundstream.SoundStreamConfig.dim = 3", "doesn't have a parameter named 'dim'"),
+        ("soundstream.SoundStream.config = None", "SoundStream.config touches nothing"),
+        ("include 'gin/run/nowhere.gin'", "gin/run/nowhere.gin"),
+        ("from audiolm_jax import nowhere", "nowhere"),
+        ("STEPS = = 3", "Unable to parse"),
+    ],
+)
+def test_a_wrong_line_in_a_file_is_one_line(tmp_path, line, message):
+    path = tmp_path / "mine.gin"
+    head = "from __gin__ import dynamic_registration\nfrom audiolm_jax.codec import soundstream\n"
+    path.write_text(f"{head}include 'gin/exp/codec_small.gin'\n{line}\n")
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        experiment.load(path, [], "/nowhere")
+    assert "\n" not in str(caught.value)
+
+
+def test_names_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("codec_small", "codec_small.gin", "gin/exp/codec_small.gin"):
+        assert experiment.find(name) == ROOT / "gin" / "exp" / "codec_small.gin"
+    assert load("codec_small")[0].learner.name == "codec"
+    with pytest.raises(UserError, match="codec_smal'.*codec_small"):
+        experiment.find("codec_smal")
+
+
+def test_data_must_be_named():
+    for name in ("codec_small", "semantic_small"):
+        with pytest.raises(UserError, match="--data DIR"):
+            experiment.load(name)
+    with pytest.raises(UserError, match="W2V_BERT"):
+        experiment.load("kmeans_small", [], "/nowhere")
+
+
+def test_a_stored_configuration_builds_the_same_objects(tmp_path):
+    built, text = load("coarse_small", "STEPS=5")
+    (tmp_path / "config.gin").write_text(text)
+    again, text_again = experiment.load(tmp_path / "config.gin")
+    assert text_again == text
+    assert again.learner.stage == built.learner.stage and again.learner.config == built.learner.config
+    assert again.options == built.options

@@ -1,0 +1,50 @@
+"""`audiolm train` on a directory: claimed by a configuration, resumed with the same, refused with another."""
+
+import json
+
+import pytest
+
+from audiolm_jax.errors import UserError
+from audiolm_jax.training import experiment, loop
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What reaches the loop, which is replaced."""
+    calls = []
+
+    def train(learner, feed, workdir, options, *rest):
+        calls.append((learner, options))
+        (workdir / "done").write_text(json.dumps({"step": options.steps}))
+
+    monkeypatch.setattr(loop, "train", train)
+    return calls
+
+
+def run(workdir, *overrides):
+    return experiment.train("codec_small", workdir, overrides, "/nowhere")
+
+
+def test_the_same_command_goes_on_and_a_longer_one_too(tmp_path, trained):
+    assert run(tmp_path, "STEPS=10") == 0
+    assert run(tmp_path, "STEPS=10") == 0
+    assert len(trained) == 1, "all steps were done"
+    assert run(tmp_path, "STEPS=20", "EVAL_EVERY=3", "CHECKPOINT_EVERY=4") == 0
+    assert trained[-1][1].steps == 20
+    assert "STEPS = 20" in (tmp_path / "config.gin").read_text()
+
+
+def test_another_configuration_is_refused_in_one_line(tmp_path, trained):
+    run(tmp_path, "STEPS=10")
+    with pytest.raises(UserError, match="another configuration.*BATCH_SIZE.*--workdir") as caught:
+        run(tmp_path, "STEPS=20", "BATCH_SIZE=4")
+    assert "\n" not in str(caught.value)
+    assert "BATCH_SIZE = 4" not in (tmp_path / "config.gin").read_text()
+    assert run(tmp_path, "STEPS=20", "BATCH_SIZE=4", "RESUME=force") == 0
+    assert "BATCH_SIZE = 4" in (tmp_path / "config.gin").read_text()
+
+
+def test_a_directory_with_a_run_can_be_refused_altogether(tmp_path, trained):
+    run(tmp_path, "RESUME=never")
+    with pytest.raises(UserError, match="holds a run already"):
+        run(tmp_path, "RESUME=never")
