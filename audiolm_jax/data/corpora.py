@@ -24,7 +24,9 @@ class FolderCorpus:
     """Every audio file below a folder.
 
     The speaker of a file is the first folder below the root (`root/ls19/x.flac` is spoken by "ls19"), or the file's
-    own stem where it lies in the root. The key is the path below the root without its suffix.
+    own stem where it lies in the root. The key is the path below the root without its suffix. So the folders of
+    LibriSpeech's subsets and of Libri-Light's parts are corpora as they are, and with `speaker_level=1` so is a folder
+    that holds several of them (`root/dev-clean/84/...`).
 
     The held-out speakers are those whose names hash lowest, so the split depends on nothing but names, count and
     seed. At most a quarter of the speakers are held out, at least one; of a single speaker's recordings a tenth is
@@ -34,11 +36,13 @@ class FolderCorpus:
         root: the folder.
         heldout_speakers: number of speakers to hold out; 0 for none.
         seed: of the split.
+        speaker_level: how many folders lie between the root and the one named by the speaker.
     """
 
     root: str | Path
     heldout_speakers: int = 20
     seed: int = 0
+    speaker_level: int = 0
 
     def __post_init__(self):
         if self.heldout_speakers < 0:
@@ -58,7 +62,9 @@ class FolderCorpus:
             key = below.with_suffix("").as_posix()
             if key in found:
                 raise UserError(f"{path} and {found[key].path} differ only in their suffix; remove one of them")
-            found[key] = Utterance(path, below.parts[0] if len(below.parts) > 1 else path.stem, key)
+            folders = below.parts[:-1]
+            speaker = folders[min(self.speaker_level, len(folders) - 1)] if folders else path.stem
+            found[key] = Utterance(path, speaker, key)
         if not found:
             raise UserError(f"{root} holds no audio files; give a folder with .wav, .flac, .ogg, .opus or .mp3 files")
         return [found[key] for key in sorted(found)]

@@ -1,6 +1,5 @@
 """The order of training examples as a pure function of (seed, global index): nothing to store, nothing to replay."""
 
-import bisect
 import dataclasses
 import functools
 import hashlib
@@ -88,11 +87,11 @@ class ExampleOrder:
     @property
     def shares(self) -> tuple[float, ...]:
         """Examples of each corpus in a block of the mixture."""
-        return tuple(float(end - start) for start, end in itertools.pairwise([0, *self._block_ends]))
+        return tuple(map(float, self._counts))
 
     @functools.cached_property
-    def _block_ends(self) -> list[int]:
-        """Last slot + 1 of each corpus in a block of the mixture, by largest remainders."""
+    def _counts(self) -> list[int]:
+        """Examples of each corpus in a block of the mixture, by largest remainders."""
         weights: Sequence[float] = self.weights or [
             len(groups) if self.balance_speakers else len(groups[0]) for groups in self._groups
         ]
@@ -101,18 +100,27 @@ class ExampleOrder:
         by_remainder = sorted(range(len(shares)), key=lambda c: (counts[c] - shares[c], c))
         for corpus in itertools.islice(itertools.cycle(by_remainder), max(0, MIXTURE_BLOCK - sum(counts))):
             counts[corpus] += 1
-        return list(itertools.accumulate(counts))
+        return counts
+
+    @functools.cached_property
+    def _block(self) -> list[tuple[int, int]]:
+        """For each place of a block, its corpus and the number of earlier places of that corpus in the block."""
+        corpora = [corpus for corpus, count in enumerate(self._counts) for _ in range(count)]
+        seen = [0] * len(self._counts)
+        places = []
+        for position in range(len(corpora)):
+            corpus = corpora[shuffled(position, len(corpora), self.seed, "mixture")]
+            places.append((corpus, seen[corpus]))
+            seen[corpus] += 1
+        return places
 
     def slot(self, index: int) -> tuple[int, int]:
-        """The corpus at a global index, and how many earlier indices, in order of their slots, have the same one."""
+        """The corpus at a global index, and how many smaller indices have the same corpus."""
         if len(self.speakers) == 1:
             return 0, index
-        size = self._block_ends[-1]
-        block, slot = divmod(index, size)
-        slot = shuffled(slot, size, self.seed, "mixture", block)
-        corpus = bisect.bisect_right(self._block_ends, slot)
-        first = self._block_ends[corpus - 1] if corpus else 0
-        return corpus, block * (self._block_ends[corpus] - first) + slot - first
+        block, place = divmod(index, len(self._block))
+        corpus, earlier = self._block[place]
+        return corpus, block * self._counts[corpus] + earlier
 
     def item(self, corpus: int, ordinal: int) -> int:
         """The item of a corpus that is used as its `ordinal`-th."""

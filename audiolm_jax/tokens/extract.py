@@ -27,6 +27,7 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.files import replace_file
 from audiolm_jax.tokens.alignment import num_frames
 from audiolm_jax.tokens.records import (
+    MANIFEST_NAME,
     SCHEMA_VERSION,
     InputEntry,
     ShardEntry,
@@ -348,7 +349,11 @@ def extract(
     plans = plan_shards(output_dir, files, sizes, files_per_shard)
     missing = [plan for plan in plans if plan.finished() is None]
     if missing:
-        (output_dir / "manifest.json").unlink(missing_ok=True)
+        (output_dir / MANIFEST_NAME).unlink(missing_ok=True)
+        for plan in missing:
+            # Left by a job that was killed in the middle of a shard.
+            for stale in output_dir.glob(f".{plan.name}.*.part"):
+                stale.unlink()
         print(f"tokenize: {len(plans) - len(missing)} of {len(plans)} shards are already done", file=sys.stderr)
         name = (sizes.semantic_fingerprint, sizes.codec_fingerprint)
         _RESIDENT[name] = tokenizers.on_device()

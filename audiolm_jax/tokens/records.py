@@ -5,6 +5,7 @@ code of its own. Records keep every frame: repeats are collapsed when an example
 """
 
 import dataclasses
+import importlib.metadata
 import json
 import os
 from collections.abc import Iterable
@@ -225,7 +226,10 @@ class TokenManifest:
 
 def write_manifest(folder: Path, manifest: TokenManifest) -> None:
     """Writes manifest.json; a folder without it is not finished."""
-    values = {"schema": SCHEMA_VERSION, "summary": manifest.summary(), **dataclasses.asdict(manifest)}
+    # Resamplers and decoders differ in the last bit by version, and so, rarely, do tokens.
+    software = {name: importlib.metadata.version(name) for name in ("jax", "soundfile", "soxr")}
+    summary = manifest.summary()
+    values = {"schema": SCHEMA_VERSION, "software": software, "summary": summary, **dataclasses.asdict(manifest)}
     replace_file(Path(folder) / MANIFEST_NAME, json.dumps(values, indent=1).encode())
 
 

@@ -118,6 +118,7 @@ def test_a_stopped_job_resumes_and_ends_as_if_it_had_not_stopped(corpus_dir, tok
     assert not (tmp_path / "manifest.json").exists()
     with pytest.raises(UserError, match="manifest.json is missing"):
         read_manifest(tmp_path)
+    (tmp_path / ".train-00001-of-00002.array_record.1.part").write_bytes(b"half a shard")
     kept = {name: (tmp_path / name).stat().st_mtime_ns for name in written}
 
     monkeypatch.setattr(extract, "write_shard", real_write)
@@ -151,6 +152,18 @@ def test_a_folder_without_readable_audio_is_a_user_error(tmp_path):
     (tmp_path / "in" / "x.wav").write_bytes(b"")
     with pytest.raises(UserError, match="none of the 1 files"):
         run(tmp_path / "in", tmp_path / "out")
+
+
+def test_long_recordings_are_encoded_in_windows_with_the_same_tokens(monkeypatch):
+    codec, codec_params = tiny_codec()
+    rows = [np.random.default_rng(0).uniform(-0.5, 0.5, length).astype(np.float32) for length in (40_001, 25_000)]
+    tokenizers = extract.Tokenizers(codec, codec_params, *tiny_semantic())
+    whole = extract.codec_tokens(tokenizers, rows)
+    monkeypatch.setattr(extract, "_WHOLE_SECONDS", 1.0)
+    windows = extract.codec_tokens(tokenizers, rows)
+    for samples, ours, theirs in zip(rows, windows, whole, strict=True):
+        assert len(ours) == -(-len(samples) // 320)
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("num_samples", [1, 319, 16_000, 16_001, 160_000, 1_000_000])

@@ -1,0 +1,175 @@
+"""Feeds: resumed = straight, any number of hosts gives the same global batches, no example lost."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from audiolm_jax.audio import Waveform, write_audio
+from audiolm_jax.data.corpora import FolderCorpus
+from audiolm_jax.data.feed import AudioFeed, TokenFeed
+from audiolm_jax.errors import UserError
+from tests.data.tiny_records import SIZES, STAGES, write_folder
+
+ONE_HOST = {"process_index": 0, "process_count": 1}
+
+
+@pytest.fixture(scope="module")
+def corpus_dirs(tmp_path_factory):
+    """Two corpora of ramps: sample n of a file holds its place and its file, so that crops tell where they are from."""
+    roots = [tmp_path_factory.mktemp(name) for name in ("first", "second")]
+    for number, root in enumerate(roots):
+        for speaker in range(5):
+            for take in range(1 + 2 * (speaker == 0)):
+                (root / f"s{speaker}").mkdir(exist_ok=True)
+                samples = (number + 1) * 0.1 + np.arange(600 if take else 90) / 32768 + speaker / 64
+                write_audio(root / f"s{speaker}" / f"{take}.wav", Waveform(samples.astype(np.float32), 16_000))
+    return roots
+
+
+@pytest.fixture(scope="module")
+def token_dirs(tmp_path_factory):
+    roots = [tmp_path_factory.mktemp(name) for name in ("tokens_a", "tokens_b")]
+    write_folder(roots[0], {"a": 6, "b": 1, "c": 2, "d": 3}, seed=0)
+    write_folder(roots[1], {"x": 2, "y": 2, "z": 2}, seed=50)
+    return tuple(map(str, roots))
+
+
+def audio_feed(corpus_dirs, **settings):
+    corpora = tuple(FolderCorpus(root, heldout_speakers=1) for root in corpus_dirs)
+    return AudioFeed(corpora, 16_000, crop_samples=200, batch_size=8, **{**ONE_HOST, **settings})
+
+
+def token_feed(token_dirs, stage=STAGES[1], **settings):
+    return TokenFeed(token_dirs, stage, batch_size=8, **{**ONE_HOST, **settings})
+
+
+def take(feed, count, cursor=None):
+    return list(itertools.islice(feed.batches(cursor or feed.initial_cursor()), count))
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+@pytest.fixture(params=["audio", "tokens"])
+def make_feed(request, corpus_dirs, token_dirs):
+    if request.param == "audio":
+        return lambda **settings: audio_feed(corpus_dirs, gain_db=(-6.0, 6.0), **settings)
+    return lambda **settings: token_feed(token_dirs, **settings)
+
+
+def test_resumed_equals_straight(make_feed):
+    straight = take(make_feed(), 6)
+    assert [cursor for _, cursor in straight] == [{"examples": 8 * (n + 1)} for n in range(6)]
+    resumed = take(make_feed(num_threads=1), 4, straight[1][1])
+    for (ours, cursor), (theirs, expected) in zip(resumed, straight[2:], strict=True):
+        assert cursor == expected
+        assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_together_give_the_batches_of_one(make_feed, hosts):
+    whole = take(make_feed(), 3)
+    parts = [take(make_feed(process_index=host, process_count=hosts), 3) for host in range(hosts)]
+    # Then the run goes on with another number of hosts, from the cursor of any of them.
+    later = take(make_feed(), 1, parts[1][2][1])
+    assert_same(later[0][0], take(make_feed(), 4)[3][0])
+    for step, (batch, cursor) in enumerate(whole):
+        assert all(part[step][1] == cursor for part in parts)
+        assert_same({name: np.concatenate([part[step][0][name] for part in parts]) for name in batch}, batch)
+    evaluations = [list(make_feed(process_index=host, process_count=hosts).eval_batches()) for host in range(hosts)]
+    for step, batch in enumerate(make_feed().eval_batches()):
+        assert_same({name: np.concatenate([part[step][name] for part in evaluations]) for name in batch}, batch)
+    assert len({len(part) for part in evaluations}) == 1
+
+
+def test_a_batch_that_does_not_divide_raises(make_feed):
+    with pytest.raises(ValueError, match="does not divide"):
+        take(make_feed(process_index=0, process_count=3), 1)
+
+
+def test_audio_crops_are_what_the_files_hold(corpus_dirs):
+    feed = audio_feed(corpus_dirs, weights=(1.0, 1.0))
+    sources = set()
+    for batch, _ in take(feed, 12):
+        assert batch["samples"].shape == (8, 200) and batch["samples"].dtype == np.float32
+        assert batch["num_samples"].dtype == np.int32
+        for samples, length in zip(batch["samples"], batch["num_samples"], strict=True):
+            np.testing.assert_allclose(np.diff(samples[:length]), 1 / 32768, atol=1e-7)
+            assert length in (90, 200) and not samples[length:].any()
+            sources.add(samples[0] < 0.175)
+    assert sources == {True, False}
+
+
+def test_gain_never_clips(corpus_dirs):
+    plain, loud = (take(audio_feed(corpus_dirs, gain_db=gain), 4) for gain in (None, (18.0, 40.0)))
+    for (quiet, _), (batch, _) in zip(plain, loud, strict=True):
+        peaks = np.abs(batch["samples"]).max(axis=1)
+        assert np.all(peaks <= 0.991) and np.all(peaks > 0.9)
+        ratio = batch["samples"][:, :90] / quiet["samples"][:, :90]
+        np.testing.assert_allclose(ratio, ratio[:, :1] * np.ones(90), rtol=1e-5)
+
+
+def test_audio_evaluation_holds_every_heldout_recording_once(corpus_dirs):
+    feed = audio_feed(corpus_dirs)
+    batches = list(feed.eval_batches())
+    total = sum(len(corpus.heldout) for corpus in feed.corpora)
+    weights = np.concatenate([batch["example_weights"] for batch in batches])
+    assert weights.sum() == total and len(weights) == 8 * len(batches)
+    assert not np.concatenate([batch["samples"] for batch in batches])[weights == 0].any()
+
+
+def test_without_cache_the_batches_are_the_same(corpus_dirs):
+    for (ours, _), (theirs, _) in zip(
+        take(audio_feed(corpus_dirs), 3), take(audio_feed(corpus_dirs, cache_bytes=0), 3), strict=True
+    ):
+        assert_same(ours, theirs)
+
+
+def test_unreadable_recordings_are_told_and_replaced(corpus_dirs, tmp_path, capsys):
+    for name, data in (("a/x.wav", b""), ("b/x.wav", (corpus_dirs[0] / "s1" / "0.wav").read_bytes())):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(data)
+    settings = {"heldout_speakers": 0}
+    feed = AudioFeed((FolderCorpus(tmp_path, **settings),), 16_000, 50, 4, **ONE_HOST)
+    first = take(feed, 3)
+    assert all(batch["samples"].any(axis=1).all() for batch, _ in first)
+    assert capsys.readouterr().err.count("left out:") == 1
+    (tmp_path / "b" / "x.wav").write_bytes(b"")
+    feed = AudioFeed((FolderCorpus(tmp_path, **settings),), 16_000, 50, 4, **ONE_HOST)
+    with pytest.raises(UserError, match="could not be read"):
+        feed.example(0)
+
+
+def test_token_feed_gives_the_stage_schema(token_dirs):
+    for stage in STAGES:
+        feed = token_feed(token_dirs, stage)
+        batch, _ = take(feed, 1)[0]
+        assert batch["ids"].shape == batch["loss_weights"].shape == (8, stage.sequence_length)
+        assert batch["ids"].dtype == np.int32 and batch["loss_weights"].dtype == np.float32
+        assert batch["ids"].max() < stage.layout.vocab_size
+        targets = stage.layout.decode(batch["ids"][batch["loss_weights"] > 0])
+        assert not np.any(batch["ids"][batch["loss_weights"] > 0] == 0)
+        assert targets.level.min() >= 0
+        evaluation = list(feed.eval_batches())
+        assert sum(b["example_weights"].sum() for b in evaluation) == feed.num_eval_examples
+        few = token_feed(token_dirs, stage, max_eval_examples=3)
+        assert sum(b["example_weights"].sum() for b in few.eval_batches()) == 3
+
+
+def test_token_feed_refuses_what_does_not_fit(token_dirs, tmp_path):
+    import dataclasses
+
+    other = write_folder(tmp_path / "other", {"p": 2, "q": 2}, sizes=dataclasses.replace(SIZES, codec_fingerprint="cc"))
+    with pytest.raises(UserError, match="different tokenizers"):
+        token_feed((token_dirs[0], str(other))).example(0)
+    with pytest.raises(UserError, match="manifest.json is missing"):
+        token_feed((str(tmp_path),)).example(0)
+    wrong = dataclasses.replace(STAGES[0], layout=dataclasses.replace(STAGES[0].layout, semantic_vocab=99))
+    with pytest.raises(UserError, match="semantic_vocab = 99"):
+        token_feed(token_dirs, wrong).example(0)
+    with pytest.raises(UserError, match="at least one folder"):
+        token_feed(()).example(0)
