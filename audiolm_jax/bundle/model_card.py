@@ -88,7 +88,7 @@ def _training(manifest: "Manifest") -> str:
 def _figures(metrics: Mapping[str, Any]) -> str:
     rows = list(_flat(metrics))
     if not rows:
-        return "None yet: `audiolm eval heldout` measures them on held-out speakers."
+        return "None yet: `python -m audiolm_jax.evaluation.heldout` measures them on held-out speakers."
     lines = ["On speakers that were held out of all training.", "", "| figure | value |", "|---|---|"]
     return "\n".join(lines + [f"| {name} | {_value(value)} |" for name, value in rows])
 

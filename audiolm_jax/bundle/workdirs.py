@@ -5,16 +5,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from audiolm_jax.bundle.bundle import Bundle, LanguageModel
 from audiolm_jax.bundle.export import export_bundle
 from audiolm_jax.codec.learner import SoundStreamLearner
 from audiolm_jax.codec.soundstream import SoundStream
+from audiolm_jax.data.feed import TokenFeed
 from audiolm_jax.errors import UserError
 from audiolm_jax.lm.learner import StageLearner
 from audiolm_jax.semantic.kmeans_learner import KMeansLearner
-from audiolm_jax.semantic.tokenizer import SemanticTokenizer
+from audiolm_jax.semantic.tokenizer import SemanticTokenizer, SemanticTokenizerConfig
+from audiolm_jax.tokens.alignment import collapse
 from audiolm_jax.training import experiment
 from audiolm_jax.training.checkpoints import load_params
+
+# Training records of a folder that the mean run length is taken from.
+_RUN_RECORDS = 500
 
 
 def export_tokenizers(
@@ -24,6 +31,7 @@ def export_tokenizers(
     name: str,
     licence: str,
     data: Sequence[Any] = (),
+    w2v_bert_workdir: str | Path | None = None,
     weight_dtype: str = "float16",
     overwrite: bool = False,
 ) -> Bundle:
@@ -35,6 +43,7 @@ def export_tokenizers(
         semantic_workdir: of the k-means on a w2v-BERT.
         name, licence: of the system and its weights.
         data: what was trained on, one {"name", "hours", "speakers", "licence"} or sentence for each corpus.
+        w2v_bert_workdir: of the encoder's own training, only to record its steps and settings.
         weight_dtype: "float16" or "bfloat16".
         overwrite: replace a bundle that is there.
 
@@ -44,29 +53,30 @@ def export_tokenizers(
     Raises:
         UserError: a work directory holds no checkpoint or another kind of training; and as `export_bundle`.
     """
-    codec_learner, arrays, codec_meta = _trained(codec_workdir, SoundStreamLearner, "codec")
+    codec, arrays, codec_meta = _trained(codec_workdir, SoundStreamLearner, "codec")
     codec_params = {**arrays["params"]["generator"], "codebooks": arrays["collections"]["codebooks"]["entries"]}
-    kmeans_learner, arrays, kmeans_meta = _trained(semantic_workdir, KMeansLearner, "k-means")
+    fitted, arrays, kmeans_meta = _trained(semantic_workdir, KMeansLearner, "k-means")
+    tokenizer = fitted.learner.tokenizer
     statistics = arrays["collections"]["statistics"]
     deviation = (statistics["squares"] / max(float(statistics["count"]), 1.0)) ** 0.5
     semantic_params = {
-        "encoder": arrays["params"]["encoder"],
+        "encoder": used_encoder(tokenizer, arrays["params"]["encoder"]),
         "mean": statistics["mean"],
         "std": deviation.clip(1e-5),
         "centroids": arrays["collections"]["clusters"]["centroids"],
     }
+    metas = {"codec": codec_meta, "k-means": kmeans_meta}
+    if w2v_bert_workdir is not None:
+        metas["w2v-BERT"] = load_params(w2v_bert_workdir)[1]
     bundle = Bundle(
         name=name,
         licence=licence,
-        codec=SoundStream(codec_learner.config),
+        codec=SoundStream(codec.learner.config),
         codec_params=codec_params,
-        semantic=SemanticTokenizer(kmeans_learner.tokenizer),
+        semantic=SemanticTokenizer(tokenizer),
         semantic_params=semantic_params,
-        provenance={
-            "data": list(data),
-            "steps": {"codec": codec_meta["step"], "k-means": kmeans_meta["step"]},
-        },
-        config_gin=_sections({"codec": codec_meta["gin"], "k-means": kmeans_meta["gin"]}),
+        provenance={"data": list(data), "steps": {part: meta["step"] for part, meta in metas.items()}},
+        config_gin=_sections({part: meta["gin"] for part, meta in metas.items()}),
     )
     return export_bundle(bundle, folder, weight_dtype, overwrite)
 
@@ -95,50 +105,75 @@ def export_system(
     """
     base = Bundle.load(tokenizers)
     models, texts, steps = {}, {}, dict(base.provenance.get("steps", {}))
+    provenance = dict(base.provenance)
     for stage_name, workdir in stage_workdirs.items():
-        models[stage_name], texts[f"{stage_name} stage"] = language_model(workdir)
+        models[stage_name], texts[f"{stage_name} stage"], feed = _language_model(workdir)
         if models[stage_name].stage.name != stage_name:
             raise UserError(f"{workdir} holds a {models[stage_name].stage.name} stage; give it as that")
         steps[f"{stage_name} stage"] = models[stage_name].steps
+        provenance["semantic_mean_run_frames"] = mean_run_frames(feed)
     system = dataclasses.replace(
         base,
         name=name or base.name,
         language_models=models,
-        provenance={**base.provenance, "steps": steps},
+        provenance={**provenance, "steps": steps},
         config_gin=base.config_gin + _sections(texts),
         prompt=base.prompt if prompt is None else Path(prompt).read_bytes(),
     )
     return export_bundle(system, folder, weight_dtype, overwrite)
 
 
-def language_model(workdir: str | Path) -> tuple[LanguageModel, str]:
-    """The trained stage of a work directory, and its gin text.
-
-    Raises:
-        UserError: the directory holds no checkpoint of a stage, or one that does not say whose tokens it learned.
-    """
-    learner, arrays, meta = _trained(workdir, StageLearner, "language model")
+def _language_model(workdir: str | Path) -> tuple[LanguageModel, str, TokenFeed]:
+    """The trained stage of a work directory, its gin text, and the feed it was trained on."""
+    trained, arrays, meta = _trained(workdir, StageLearner, "language model")
     fingerprints = meta.get("fingerprints") or {}
     if not {"codec", "semantic"} <= fingerprints.keys():
         raise UserError(f"the checkpoint in {workdir} does not say which tokenizers made its tokens; train it again")
     model = LanguageModel(
-        stage=learner.stage,
-        config=learner.config,
+        stage=trained.learner.stage,
+        config=trained.learner.config,
         params=arrays["params"],
         codec_fingerprint=fingerprints["codec"],
         semantic_fingerprint=fingerprints["semantic"],
         steps=meta["step"],
     )
-    return model, meta["gin"]
+    return model, meta["gin"], trained.feed
 
 
-def _trained(workdir: str | Path, kind: type, what: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Learner, arrays and meta of the newest checkpoint of a work directory."""
+def used_encoder(config: SemanticTokenizerConfig, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a w2v-BERT that its features at `config.layer` depend on.
+
+    The layers above, the quantizer and the two heads serve its training only.
+    """
+    contrastive_layers = min(config.layer, config.encoder.contrastive_layers)
+    counts = {"contrastive_stack": contrastive_layers, "mlm_stack": config.layer - contrastive_layers}
+    used = {name: params[name] for name in ("front_end", "input_projection")}
+    return used | {
+        name: jax.tree.map(lambda stacked, count=count: stacked[:count], params[name])
+        for name, count in counts.items()
+        if count
+    }
+
+
+def mean_run_frames(feed: TokenFeed) -> float:
+    """Mean length of a run of equal semantic tokens in training data, in frames; generation plans lengths with it."""
+    frames = runs = 0
+    for folder, names in enumerate(feed.source.order.speakers):
+        for ordinal in range(min(len(names), _RUN_RECORDS)):
+            tokens = feed.source.training(folder, ordinal)[0].semantic_tokens
+            frames, runs = frames + len(tokens), runs + len(collapse(tokens)[0])
+    return frames / max(runs, 1)
+
+
+def _trained(
+    workdir: str | Path, kind: type, what: str
+) -> tuple[experiment.Experiment, dict[str, Any], dict[str, Any]]:
+    """Experiment, arrays and meta of the newest checkpoint of a work directory."""
     arrays, meta = load_params(workdir)
-    learner = experiment.load(Path(workdir) / "config.gin")[0].learner
-    if not isinstance(learner, kind):
-        raise UserError(f"{workdir} holds the training of a {learner.name}, not of a {what}; give the right folder")
-    return learner, arrays, meta
+    trained = experiment.load(Path(workdir) / "config.gin")[0]
+    if not isinstance(trained.learner, kind):
+        raise UserError(f"{workdir} holds the training of a {trained.learner.name}, not of a {what}; check the folders")
+    return trained, arrays, meta
 
 
 def _sections(texts: Mapping[str, str]) -> str:
