@@ -1,0 +1,56 @@
+"""What the codec is trained to."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiolm_jax.codec import losses
+
+SCALES = losses.SpectralScales(window_samples=(64, 256), num_mels=16, fft_samples=128)
+
+
+def noise(batch, num_samples, seed=0):
+    return np.random.default_rng(seed).normal(size=(batch, num_samples)).astype(np.float32) * 0.1
+
+
+def test_spectral_losses_vanish_for_equal_signals_only():
+    samples = noise(2, 512)
+    assert [float(term) for term in losses.spectral_losses(samples, samples, 16_000, SCALES)] == [0.0, 0.0]
+    assert all(term > 0.1 for term in losses.spectral_losses(samples, noise(2, 512, seed=1), 16_000, SCALES))
+
+
+def test_spectral_losses_have_a_finite_gradient_at_silence():
+    gradient = jax.jit(jax.grad(lambda made: sum(losses.spectral_losses(jnp.zeros((1, 512)), made, 16_000, SCALES))))
+    assert np.isfinite(gradient(jnp.zeros((1, 512)))).all()
+
+
+def test_log_mel_loss_of_a_louder_copy_is_the_logarithm_of_the_gain():
+    samples = noise(1, 512)
+    log_mel, _ = losses.spectral_losses(samples, 2 * samples, 16_000, losses.SpectralScales((256,), 16, 256, floor=0.0))
+    assert float(log_mel) == pytest.approx(np.log(2), abs=0.01)
+
+
+def test_sdr_of_a_scaled_copy():
+    samples = noise(2, 400)
+    np.testing.assert_allclose(losses.sdr_db(samples, 0.9 * samples), [20.0, 20.0], atol=0.01)
+    assert np.isfinite(losses.sdr_db(np.zeros((1, 400), np.float32), np.zeros((1, 400), np.float32))).all()
+
+
+def judgements(*logits):
+    return [(jnp.asarray(values), [jnp.asarray(values)[..., None]]) for values in logits]
+
+
+def test_hinge_losses():
+    real, made = judgements([[2.0, 0.0]], [[1.0]]), judgements([[-2.0, 1.0]], [[-1.0]])
+    assert float(losses.discriminator_loss(real, made)) == pytest.approx(((0 + 1) / 2 + (0 + 2) / 2 + 0 + 0) / 2)
+    assert float(losses.adversarial_loss(made)) == pytest.approx(((3 + 0) / 2 + 2) / 2)
+
+
+def test_feature_loss_is_relative_and_moves_only_what_was_made():
+    real, made = judgements([[2.0, 2.0]]), judgements([[1.0, 2.0]])
+    assert float(losses.feature_loss(real, real)) == 0.0
+    assert float(losses.feature_loss(real, made)) == pytest.approx(0.25, rel=1e-2)
+    to_real, to_made = jax.grad(losses.feature_loss, argnums=(0, 1))(real, made)
+    assert not np.any([np.any(leaf) for leaf in jax.tree.leaves(to_real)])
+    assert np.any([np.any(leaf) for leaf in jax.tree.leaves(to_made)])
