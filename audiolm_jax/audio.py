@@ -14,6 +14,7 @@ from audiolm_jax.files import replace_file
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 PEAK_LIMIT = 0.99
 
+_CONTAINER_OF_SUFFIX = {".wav": "WAV", ".flac": "FLAC"}
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1_000, 768_000
 # Sizes that programs write into a WAV header when they stream and cannot go back to fill in the real one.
 _STREAMED_WAV_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
@@ -74,26 +75,37 @@ def read_audio(path, sample_rate_hz: int | None = None) -> Waveform:
     return waveform if sample_rate_hz is None else resample(waveform, sample_rate_hz)
 
 
-def write_audio(path, waveform: Waveform) -> None:
+def write_audio(path, waveform: Waveform, copyright_notice: str = "") -> None:
     """Writes 16-bit WAV or FLAC, chosen by the suffix, under a temporary name that is then renamed.
 
     Samples beyond PEAK_LIMIT would wrap or clip, so a louder waveform is scaled down as a whole to that peak.
+    The notice, for example the licence of the weights that made the sound, is stored in the file.
+
     Raises UserError for another suffix and for samples that are not finite, OSError where the disk refuses.
     """
+    container = _CONTAINER_OF_SUFFIX[check_output_suffix(path).suffix.lower()]
+    replace_file(path, encode_audio(waveform, container, copyright_notice))
+
+
+def check_output_suffix(path) -> Path:
+    """The path, if sound can be written under its suffix; raises UserError otherwise."""
     path = Path(path)
-    formats = {".wav": "WAV", ".flac": "FLAC"}
-    if path.suffix.lower() not in formats:
+    if path.suffix.lower() not in _CONTAINER_OF_SUFFIX:
         raise UserError(f"cannot write {path}: name the output .wav or .flac")
-    replace_file(path, encode_audio(waveform, formats[path.suffix.lower()]))
+    return path
 
 
-def encode_audio(waveform: Waveform, container: str = "WAV") -> bytes:
+def encode_audio(waveform: Waveform, container: str = "WAV", copyright_notice: str = "") -> bytes:
     """The bytes of a 16-bit file ("WAV" or "FLAC") with the peak limited to PEAK_LIMIT."""
     import soundfile
 
     buffer = io.BytesIO()
     samples = limit_peak(waveform.samples)
-    soundfile.write(buffer, samples, waveform.sample_rate_hz, format=container, subtype="PCM_16")
+    shape = {"samplerate": waveform.sample_rate_hz, "channels": 1}
+    with soundfile.SoundFile(buffer, "w", format=container, subtype="PCM_16", **shape) as file:
+        if copyright_notice:
+            file.copyright = copyright_notice
+        file.write(samples)
     return buffer.getvalue()
 
 
@@ -116,6 +128,13 @@ def resample(waveform: Waveform, sample_rate_hz: int) -> Waveform:
     num_samples = -(-len(waveform.samples) * sample_rate_hz // waveform.sample_rate_hz)
     samples = np.pad(samples[:num_samples], (0, max(0, num_samples - len(samples))))
     return Waveform(samples, sample_rate_hz)
+
+
+def cut(waveform: Waveform, seconds: float | None) -> Waveform:
+    """The first `seconds` of a waveform, all of it for None or where it is shorter."""
+    if seconds is None:
+        return waveform
+    return Waveform(waveform.samples[: round(seconds * waveform.sample_rate_hz)], waveform.sample_rate_hz)
 
 
 def audio_files(folder) -> list[Path]:

@@ -1,12 +1,12 @@
-"""The `audiolm` command: arguments here, work in the functions that each subcommand imports when it runs."""
+"""The `audiolm` command: its arguments, and how mistakes are told. What the subcommands do is in `commands.py`."""
 
 import argparse
-import json
 import math
 import os
 import sys
-from pathlib import Path
+import textwrap
 
+from audiolm_jax import commands
 from audiolm_jax.errors import UserError
 
 # Packages that only an extra brings, so that their absence can be told in one line.
@@ -69,13 +69,13 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = _Parser(prog="audiolm", description="AudioLM in JAX: train, tokenize, generate.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"audiolm_jax {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(name, run, summary, example):
-        added = commands.add_parser(
+        added = subparsers.add_parser(
             name,
             help=summary,
-            description=summary,
+            description=textwrap.fill(summary, 80),
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = command(
         "train",
-        _train,
+        commands.train,
         "Train a codec, a semantic tokenizer or a stage; started again, the run goes on where it was.",
         "audiolm train codec_small --data speech/ --workdir work/codec --set STEPS=2000",
     )
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
     tokenize = command(
         "tokenize",
-        _tokenize,
+        commands.tokenize,
         "Turn a folder of audio into token records with Apache Beam; started again, it keeps what is done. "
         "Arguments that are not listed here go to Beam.",
         "audiolm tokenize --input speech/ --output work/tokens --bundle work/tokenizers",
@@ -118,9 +118,47 @@ def _parser() -> argparse.ArgumentParser:
     tokenize.add_argument("--files_per_shard", type=_positive, default=64, metavar="N", help="default 64")
     tokenize.add_argument("--batch_size", type=_positive, default=8, metavar="N", help="recordings at once (default 8)")
 
+    generate = command(
+        "generate",
+        commands.generate,
+        "Continue a recording, speak it again in another voice, or speak freely.",
+        "audiolm generate --prompt in.wav --output out.wav --prompt_seconds 3 --seconds 4 --seed 1 --page out.html",
+    )
+    generate.add_argument(
+        "--mode",
+        choices=("continuation", "acoustic", "unconditional"),
+        default="continuation",
+        help="continuation of a prompt (default), acoustic: its content in a new voice, unconditional: no prompt",
+    )
+    generate.add_argument("--prompt", metavar="IN", help="an audio file: WAV, FLAC, OGG, Opus or MP3 of any rate")
+    generate.add_argument("--output", required=True, metavar="OUT", help=".wav or .flac; several: OUT-1, OUT-2 ...")
+    generate.add_argument("--page", metavar="HTML", help="also write a page with players, spectrograms and tokens")
+    generate.add_argument(
+        "--prompt_seconds", type=_length, default=3.0, metavar="S", help="how much of the prompt is used (default 3)"
+    )
+    generate.add_argument(
+        "--seconds", type=_length, metavar="S", help="how much is new (default 7; in mode acoustic all of the prompt)"
+    )
+    generate.add_argument("--num_samples", type=_positive, default=1, metavar="N", help="how many (default 1)")
+    generate.add_argument("--seed", type=_whole, default=0, metavar="N", help="same seed, same sound (default 0)")
+    generate.add_argument(
+        "--temperature", type=_per_stage(float), default=(0.6, 0.8, 0.6), metavar="T",
+        help="one number, or three for the semantic, coarse and fine stage (default 0.6,0.8,0.6)",
+    )  # fmt: skip
+    generate.add_argument(
+        "--top_k", type=_per_stage(int), default=(0, 0, 0), metavar="K",
+        help="draw from the K likeliest codes (default 0: from all)",
+    )  # fmt: skip
+    generate.add_argument(
+        "--top_p", type=_per_stage(float), default=(1.0, 1.0, 1.0), metavar="P",
+        help="draw from the likeliest codes that hold this share (default 1)",
+    )  # fmt: skip
+    _add_bundle(generate)
+    _add_json(generate)
+
     codec = command(
         "codec",
-        _codec,
+        commands.codec,
         "Encode and decode a recording with the codec of a bundle; prints bitrate, speed and distance.",
         "audiolm codec speech.wav decoded.wav --num_quantizers 4",
     )
@@ -132,9 +170,33 @@ def _parser() -> argparse.ArgumentParser:
     _add_bundle(codec)
     _add_json(codec)
 
+    bundle = command(
+        "bundle",
+        commands.bundle,
+        "Make a bundle from the work directories of trainings: first of the tokenizers (--codec, --kmeans), then of "
+        "the whole system (--tokenizers and the stages that were trained on their tokens).",
+        "audiolm bundle work/tokenizers --codec work/codec --kmeans work/kmeans --name mine --licence CC-BY-4.0\n"
+        "  audiolm bundle work/bundle --tokenizers work/tokenizers "
+        "--semantic work/semantic --coarse work/coarse --fine work/fine",
+    )
+    bundle.add_argument("output", metavar="OUT", help="folder of the new bundle")
+    bundle.add_argument("--codec", metavar="DIR", help="work directory of a codec")
+    bundle.add_argument("--kmeans", metavar="DIR", help="work directory of the k-means on a w2v-BERT")
+    bundle.add_argument("--tokenizers", metavar="DIR", help="a bundle whose tokenizers are taken")
+    for stage in commands.STAGES:
+        bundle.add_argument(f"--{stage}", metavar="DIR", help=f"work directory of the {stage} stage")
+    bundle.add_argument("--name", help="of the system")
+    bundle.add_argument("--licence", help="of the weights; required with --codec")
+    bundle.add_argument(
+        "--data", action="append", default=[], metavar="TEXT", help="what it was trained on, for the model card"
+    )
+    bundle.add_argument("--prompt", metavar="FILE", help="a WAV file that goes with it")
+    bundle.add_argument("--weight_dtype", choices=("float16", "bfloat16"), default="float16", help="default float16")
+    bundle.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
+
     info = command(
         "info",
-        _info,
+        commands.info,
         "Tell what is in a bundle: sizes, rates, licence, training data and figures.",
         "audiolm info small --json -",
     )
@@ -172,114 +234,20 @@ def _positive(text: str) -> int:
     return _number(text, int, 1)
 
 
-def _write_json(target: str | None, figures: dict) -> None:
-    """Writes figures to a file, or to stdout for "-"; does nothing for None."""
-    from audiolm_jax.files import replace_file
-
-    if target is None:
-        return
-    text = json.dumps(figures, indent=None if target == "-" else 2) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-    else:
-        replace_file(Path(target), text.encode())
+def _length(text: str) -> float:
+    return _number(text, float, 0.01)
 
 
-def _train(args) -> int:
-    from audiolm_jax.training.experiment import train
+def _per_stage(kind: type):
+    """A type of argument: one number for all three stages, or three with commas between them."""
 
-    return train(args.experiment, args.workdir, args.overrides, args.data)
+    def parse(text: str) -> tuple:
+        values = tuple(_number(part.strip(), kind, 0) for part in text.split(","))
+        if len(values) not in (1, 3):
+            raise argparse.ArgumentTypeError(f"{text!r} is not one number or three with commas between them")
+        return values if len(values) == 3 else values * 3
 
-
-def _tokenize(args) -> int:
-    import functools
-
-    from audiolm_jax.bundle import Bundle
-    from audiolm_jax.data.folder_tokens import tokenize_folder
-
-    bundle = Bundle.load(args.bundle)
-    tokenize_folder(
-        args.input,
-        args.output,
-        bundle.codec,
-        bundle.codec_params,
-        bundle.semantic,
-        bundle.semantic_params,
-        gate={name: value for name, value in bundle.metrics.items() if isinstance(value, float)},
-        heldout_speakers=args.heldout_speakers,
-        split_seed=args.split_seed,
-        load_in_worker=functools.partial(_load_tokenizers, str(bundle.path)),
-        files_per_shard=args.files_per_shard,
-        batch_size=args.batch_size,
-        beam_args=args.beam_args,
-    )
-    return 0
-
-
-def _load_tokenizers(bundle_dir: str):
-    """The tokenizers of a bundle, in a Beam worker."""
-    from audiolm_jax.bundle import Bundle
-    from audiolm_jax.tokens.extract import Tokenizers
-
-    bundle = Bundle.load(bundle_dir)
-    return Tokenizers(bundle.codec, bundle.codec_params, bundle.semantic, bundle.semantic_params)
-
-
-def _codec(args) -> int:
-    import time
-
-    import numpy as np
-
-    from audiolm_jax.audio import Waveform, read_audio, write_audio
-    from audiolm_jax.bundle import Bundle
-    from audiolm_jax.codec.chunked import DEFAULT_CHUNK_SECONDS, decode_chunked, encode_chunked
-    from audiolm_jax.evaluation.codec_quality import si_sdr_db
-
-    bundle = Bundle.load(args.bundle)
-    codec, params = bundle.codec, bundle.codec_params
-    levels = args.num_quantizers or codec.num_quantizers
-    if levels > codec.num_quantizers:
-        raise UserError(f"--num_quantizers is {levels}, but this codec has {codec.num_quantizers} levels")
-    original = read_audio(args.input, codec.sample_rate_hz)
-    progress = original.seconds > 60 and sys.stderr.isatty()
-
-    # Compiles both programs, so that the times below are those of a long recording.
-    warm_up = original.samples[None, : round(DEFAULT_CHUNK_SECONDS * codec.sample_rate_hz)]
-    decode_chunked(codec, params, encode_chunked(codec, params, warm_up)[:, :, :levels])
-
-    started = time.perf_counter()
-    tokens = encode_chunked(codec, params, original.samples[None], progress=progress)
-    encoded = time.perf_counter()
-    samples = decode_chunked(codec, params, tokens[:, :, :levels], progress=progress)[0, : len(original.samples)]
-    decoded = time.perf_counter()
-    write_audio(args.output, Waveform(samples, codec.sample_rate_hz))
-    figures = {
-        "seconds": original.seconds,
-        "num_quantizers": levels,
-        "bitrate_bps": codec.bitrate_bps(levels),
-        "encode_seconds": encoded - started,
-        "decode_seconds": decoded - encoded,
-        "si_sdr_db": si_sdr_db(original.samples, samples) if np.ptp(original.samples) else None,
-    }
-    distance = "a silent input" if figures["si_sdr_db"] is None else f"SI-SDR {figures['si_sdr_db']:.1f} dB"
-    print(
-        f"{args.output}: {figures['bitrate_bps'] / 1000:g} kbps ({levels} of {codec.num_quantizers} levels), "
-        f"{distance}, encoded {original.seconds / (encoded - started):.1f} and decoded "
-        f"{original.seconds / (decoded - encoded):.1f} times faster than real time",
-        file=sys.stderr,
-    )
-    _write_json(args.json, figures)
-    return 0
-
-
-def _info(args) -> int:
-    from audiolm_jax.bundle import Bundle, describe, describe_in_words
-
-    bundle = Bundle.load(args.bundle)
-    if args.json != "-":
-        print(describe_in_words(bundle))
-    _write_json(args.json, describe(bundle))
-    return 0
+    return parse
 
 
 if __name__ == "__main__":

@@ -5,16 +5,42 @@ import math
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from typing import NamedTuple
 
 import numpy as np
 
-from audiolm_jax.audio import Waveform, encode_audio
+from audiolm_jax.audio import Waveform, cut, encode_audio, resample
+from audiolm_jax.bundle import Bundle
 from audiolm_jax.files import replace_file
+from audiolm_jax.generation.pipeline import ACOUSTIC, CONTINUATION, UNCONDITIONAL, Generation, Request
 from audiolm_jax.png import VIRIDIS, colour, encode_png
 
 DYNAMIC_RANGE_DB = 70.0
 _NUM_MELS = 96
 _MOST_COLUMNS = 1600
+
+
+class _Words(NamedTuple):
+    """How a page speaks of a mode; the heading holds {} for the prompt's name."""
+
+    heading: str
+    title: str
+    lede: str
+
+
+_WORDS = {
+    CONTINUATION: _Words(
+        "Continuation of {}",
+        "Continuation",
+        "What comes before the line was given and what comes after it was generated, token by token.",
+    ),
+    ACOUSTIC: _Words(
+        "Another voice for {}",
+        "New voice",
+        "The semantic tokens of the recording were kept; voice and recording conditions were generated anew.",
+    ),
+    UNCONDITIONAL: _Words("Speech out of nothing", "Sample", "All of it was generated, token by token."),
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +74,40 @@ class Clip:
     semantic_tokens: np.ndarray | None = None
     acoustic_tokens: np.ndarray | None = None
     note: str = ""
+
+
+def write_generation_page(
+    path, bundle: Bundle, request: Request, generations: list[Generation], prompt_name: str, took_seconds: float
+) -> None:
+    """Writes the page of what `AudioLM.generations(request)` gave, the prompt as it was recorded first."""
+    codec, semantic = bundle.codec, bundle.semantic
+    scales = TokenScales(
+        semantic_hz=semantic.sample_rate_hz / semantic.hop_samples,
+        semantic_vocab=semantic.vocab_size,
+        acoustic_hz=codec.sample_rate_hz / codec.hop_samples,
+        codebook_size=codec.codebook_size,
+        num_coarse_quantizers=bundle.stages["coarse"].target.num_levels,
+    )
+    words = _WORDS[request.mode]
+    numbers = [f" {made.sample_index + 1}" if len(generations) > 1 else "" for made in generations]
+    clips = [
+        Clip(words.title + number, made.waveform, made.prompt_seconds, made.semantic_tokens, made.acoustic_tokens)
+        for number, made in zip(numbers, generations, strict=True)
+    ]
+    if request.prompt is not None:
+        used_seconds = request.prompt_seconds if request.mode == CONTINUATION else request.seconds
+        prompt = resample(cut(request.prompt, used_seconds), codec.sample_rate_hz)
+        clips.insert(0, Clip("Prompt", prompt, prompt.seconds, note="As recorded, before the codec."))
+    facts = {
+        "bundle": bundle.name,
+        "mode": request.mode,
+        "seed": str(request.seed),
+        "temperature": ", ".join(f"{draw.temperature:g}" for draw in request.sampling.values()),
+        "sample rate": f"{codec.sample_rate_hz / 1000:g} kHz",
+        "generated in": f"{took_seconds:.1f} s",
+        "licence of the weights": bundle.licence,
+    }
+    write_page(path, clips, scales, words.heading.format(prompt_name), words.lede, facts)
 
 
 def write_page(path, clips: list[Clip], scales: TokenScales, heading: str, lede: str, facts: dict[str, str]) -> None:

@@ -23,7 +23,8 @@ RANK = {
     "generation": 7,
     "evaluation": 8,
     "listening_page": 8,
-    "cli": 9,
+    "commands": 9,
+    "cli": 10,
 }
 # Leaves import nothing of ours but other leaves and may be imported from everywhere.
 LEAVES = {
@@ -35,7 +36,7 @@ LEAVES = {
     "training.optimizers",
     "training.learner",
 }
-PARALLEL_IMPORTERS = {"lm", "training", "generation", "parallel", "cli"}
+PARALLEL_IMPORTERS = {"lm", "training", "generation", "parallel"}
 # Needed for training only, so a plain installation has none of them.
 EXTRAS_ONLY = (
     "tensorflow",

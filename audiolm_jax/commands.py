@@ -1,0 +1,205 @@
+"""What each subcommand of `audiolm` does: thin functions that import what they need when they run."""
+
+import json
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+from audiolm_jax.errors import UserError
+
+STAGES = ("semantic", "coarse", "fine")
+
+
+def train(args: Namespace) -> int:
+    from audiolm_jax.training.experiment import train
+
+    return train(args.experiment, args.workdir, args.overrides, args.data)
+
+
+def tokenize(args: Namespace) -> int:
+    import functools
+
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.data.folder_tokens import tokenize_folder
+
+    bundle = Bundle.load(args.bundle)
+    tokenize_folder(
+        args.input,
+        args.output,
+        bundle.codec,
+        bundle.codec_params,
+        bundle.semantic,
+        bundle.semantic_params,
+        gate={name: value for name, value in bundle.metrics.items() if isinstance(value, float)},
+        heldout_speakers=args.heldout_speakers,
+        split_seed=args.split_seed,
+        load_in_worker=functools.partial(_load_tokenizers, str(bundle.path)),
+        files_per_shard=args.files_per_shard,
+        batch_size=args.batch_size,
+        beam_args=args.beam_args,
+    )
+    return 0
+
+
+def _load_tokenizers(bundle_dir: str):
+    """The tokenizers of a bundle, in a Beam worker."""
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.tokens.extract import Tokenizers
+
+    bundle = Bundle.load(bundle_dir)
+    return Tokenizers(bundle.codec, bundle.codec_params, bundle.semantic, bundle.semantic_params)
+
+
+def generate(args: Namespace) -> int:
+    """Writes the samples, and the page if one is asked for."""
+    from audiolm_jax.audio import check_output_suffix, read_audio, write_audio
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.generation.pipeline import AudioLM, Request
+    from audiolm_jax.listening_page import write_generation_page
+
+    if args.mode != "unconditional" and args.prompt is None:
+        raise UserError(f"mode {args.mode} needs a prompt; give --prompt FILE, or --mode unconditional")
+    # What can be refused is refused before minutes are spent.
+    outputs = [check_output_suffix(path) for path in _numbered(Path(args.output), args.num_samples)]
+    request = Request(
+        prompt=None if args.prompt is None else read_audio(args.prompt),
+        mode=args.mode,
+        prompt_seconds=args.prompt_seconds,
+        seconds=args.seconds,
+        num_samples=args.num_samples,
+        seed=args.seed,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+    )
+    for path in (*outputs, *([Path(args.page)] if args.page else [])):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    started = time.perf_counter()
+    bundle = Bundle.load(args.bundle)
+    lm = AudioLM(bundle)
+    loaded = time.perf_counter()
+    generations = lm.generations(request, progress=sys.stderr.isatty())
+    took_seconds = time.perf_counter() - loaded
+    for path, made in zip(outputs, generations, strict=True):
+        write_audio(path, made.waveform, bundle.licence)
+        given = f", the first {made.prompt_seconds:.2f} s given" if made.prompt_seconds else ""
+        print(f"{path}: {made.waveform.seconds:.2f} s{given}", file=sys.stderr)
+    if args.page:
+        name = Path(args.prompt).name if args.prompt else ""
+        write_generation_page(args.page, bundle, request, generations, name, took_seconds)
+        print(f"{args.page}: open it in a browser to hear and see", file=sys.stderr)
+    print(f"generated in {took_seconds:.1f} s with {bundle.name} (licence: {bundle.licence})", file=sys.stderr)
+    figures = {
+        "files": [str(path) for path in outputs],
+        "seconds": generations[0].waveform.seconds,
+        "prompt_seconds": generations[0].prompt_seconds,
+        "seed": args.seed,
+        "load_seconds": loaded - started,
+        "generate_seconds": took_seconds,
+        "bundle": bundle.name,
+        "licence": bundle.licence,
+    }
+    _write_json(args.json, figures)
+    return 0
+
+
+def _numbered(path: Path, count: int) -> list[Path]:
+    """`path` itself for one, with -1, -2 and so on before the suffix for several."""
+    return [path] if count == 1 else [path.with_stem(f"{path.stem}-{number + 1}") for number in range(count)]
+
+
+def codec(args: Namespace) -> int:
+    import numpy as np
+
+    from audiolm_jax.audio import Waveform, read_audio, write_audio
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.codec.chunked import DEFAULT_CHUNK_SECONDS, decode_chunked, encode_chunked
+    from audiolm_jax.evaluation.codec_quality import si_sdr_db
+
+    bundle = Bundle.load(args.bundle)
+    codec, params = bundle.codec, bundle.codec_params
+    levels = args.num_quantizers or codec.num_quantizers
+    if levels > codec.num_quantizers:
+        raise UserError(f"--num_quantizers is {levels}, but this codec has {codec.num_quantizers} levels")
+    original = read_audio(args.input, codec.sample_rate_hz)
+    progress = original.seconds > 60 and sys.stderr.isatty()
+
+    # Compiles both programs, so that the times below are those of a long recording.
+    warm_up = original.samples[None, : round(DEFAULT_CHUNK_SECONDS * codec.sample_rate_hz)]
+    decode_chunked(codec, params, encode_chunked(codec, params, warm_up)[:, :, :levels])
+
+    started = time.perf_counter()
+    tokens = encode_chunked(codec, params, original.samples[None], progress=progress)
+    encoded = time.perf_counter()
+    samples = decode_chunked(codec, params, tokens[:, :, :levels], progress=progress)[0, : len(original.samples)]
+    decoded = time.perf_counter()
+    write_audio(args.output, Waveform(samples, codec.sample_rate_hz))
+    figures = {
+        "seconds": original.seconds,
+        "num_quantizers": levels,
+        "bitrate_bps": codec.bitrate_bps(levels),
+        "encode_seconds": encoded - started,
+        "decode_seconds": decoded - encoded,
+        "si_sdr_db": si_sdr_db(original.samples, samples) if np.ptp(original.samples) else None,
+    }
+    distance = "a silent input" if figures["si_sdr_db"] is None else f"SI-SDR {figures['si_sdr_db']:.1f} dB"
+    print(
+        f"{args.output}: {figures['bitrate_bps'] / 1000:g} kbps ({levels} of {codec.num_quantizers} levels), "
+        f"{distance}, encoded {original.seconds / (encoded - started):.1f} and decoded "
+        f"{original.seconds / (decoded - encoded):.1f} times faster than real time",
+        file=sys.stderr,
+    )
+    _write_json(args.json, figures)
+    return 0
+
+
+def bundle(args: Namespace) -> int:
+    from audiolm_jax.bundle import describe_in_words
+    from audiolm_jax.bundle.workdirs import export_system, export_tokenizers
+
+    stages = {name: getattr(args, name) for name in STAGES if getattr(args, name)}
+    if (args.tokenizers is None) == (args.codec is None):
+        raise UserError("give --codec and --kmeans for a bundle of tokenizers, or --tokenizers and stages for a system")
+    if args.codec is not None:
+        if not (args.kmeans and args.name and args.licence):
+            raise UserError("with --codec give --kmeans, --name and --licence too")
+        if stages or args.prompt:
+            raise UserError("stages and --prompt go with --tokenizers: make a bundle of the tokenizers first")
+        made = export_tokenizers(
+            args.output, args.codec, args.kmeans, args.name, args.licence, args.data, args.weight_dtype, args.overwrite
+        )
+    else:
+        if not stages:
+            raise UserError("give at least one of --semantic, --coarse and --fine with --tokenizers")
+        if args.kmeans or args.licence or args.data:
+            raise UserError("--kmeans, --licence and --data belong to the tokenizers; give them when you make those")
+        made = export_system(
+            args.output, args.tokenizers, stages, args.name, args.prompt, args.weight_dtype, args.overwrite
+        )
+    print(describe_in_words(made))
+    return 0
+
+
+def info(args: Namespace) -> int:
+    from audiolm_jax.bundle import Bundle, describe, describe_in_words
+
+    bundle = Bundle.load(args.bundle)
+    if args.json != "-":
+        print(describe_in_words(bundle))
+    _write_json(args.json, describe(bundle))
+    return 0
+
+
+def _write_json(target: str | None, figures: dict) -> None:
+    """Writes figures to a file, or to stdout for "-"; does nothing for None."""
+    from audiolm_jax.files import replace_file
+
+    if target is None:
+        return
+    text = json.dumps(figures, indent=None if target == "-" else 2) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+    else:
+        replace_file(Path(target), text.encode())
