@@ -9,8 +9,8 @@
 #
 # Variables: CODEC_STEPS, W2V_BERT_STEPS, KMEANS_STEPS, SEMANTIC_STEPS, COARSE_STEPS, FINE_STEPS change the lengths;
 # CODEC_SET, W2V_BERT_SET, ... are further macros ("BATCH_SIZE=4 SEED=1"); HELDOUT_SPEAKERS (20); LICENCE of the weights;
-# NAME of the system; REPORT_CLIPS (40), held-out recordings in the report; VENV_PYTHON, an interpreter that has the
-# package, in place of .venv.
+# NAME of the system; REPORT_CLIPS (40), recordings that the codec is judged by; REPORT_RECORDINGS (all), recordings
+# whose tokens are scored; VENV_PYTHON, an interpreter that has the package, in place of .venv.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -56,35 +56,30 @@ train kmeans "$DATA" "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" "W2V_BERT=$WORK/w2v_be
 # Tokens come from the rounded weights that will ship, so the tokenizers are exported before anything is tokenized.
 if ! newer "$WORK/tokenizers/manifest.json" "$WORK/codec/done" "$WORK/kmeans/done"; then
   say "exporting the tokenizers"
-  "$VENV_PYTHON" - "$WORK" "$DATA" "${NAME:-small}" "${LICENCE:-not stated; depends on the training data}" <<'PY'
-import sys
-from pathlib import Path
-
-from audiolm_jax.bundle.workdirs import export_tokenizers
-
-work, data, name, licence = Path(sys.argv[1]), *sys.argv[2:]
-export_tokenizers(
-    work / "tokenizers", work / "codec", work / "kmeans", name, licence, [Path(data).resolve().name], overwrite=True
-)
-PY
+  audiolm bundle "$WORK/tokenizers" --codec "$WORK/codec" --kmeans "$WORK/kmeans" --name "${NAME:-mine}" \
+    --licence "${LICENCE:-not stated; depends on the training data}" --data "$(basename "$DATA")" --overwrite
 fi
 
 say "tokenizing"
 audiolm tokenize --input "$DATA" --output "$WORK/tokens" --bundle "$WORK/tokenizers" \
   --heldout_speakers "$HELDOUT_SPEAKERS"
 
-for stage in semantic coarse fine; do train "$stage" "$WORK/tokens"; done
+train semantic "$WORK/tokens"
+train coarse "$WORK/tokens" "TOKENIZERS=$WORK/tokenizers"
+train fine "$WORK/tokens" "TOKENIZERS=$WORK/tokenizers"
 
 if ! newer "$WORK/bundle/manifest.json" "$WORK"/{tokenizers/manifest.json,semantic/done,coarse/done,fine/done}; then
   say "exporting the bundle"
-  "$VENV_PYTHON" - "$WORK" <<'PY'
-import sys
-from pathlib import Path
-
-from audiolm_jax.bundle.workdirs import export_system
-
-work = Path(sys.argv[1])
-stages = {name: work / name for name in ("semantic", "coarse", "fine")}
-export_system(work / "bundle", work / "tokenizers", stages, overwrite=True)
-PY
+  audiolm bundle "$WORK/bundle" --tokenizers "$WORK/tokenizers" \
+    --semantic "$WORK/semantic" --coarse "$WORK/coarse" --fine "$WORK/fine" --overwrite
+  rm -f "$WORK/report/report.json"
 fi
+
+if [[ ! -f "$WORK/report/report.json" ]]; then
+  say "measuring the bundle on held-out speakers"
+  "$VENV_PYTHON" -m audiolm_jax.evaluation.heldout --bundle "$WORK/bundle" --data "$DATA" --output "$WORK/report" \
+    --train_tokens "$WORK/tokens" --heldout_speakers "$HELDOUT_SPEAKERS" --max_clips "${REPORT_CLIPS:-40}" \
+    ${REPORT_RECORDINGS:+--max_recordings "$REPORT_RECORDINGS"}
+fi
+say "done: $WORK/bundle is the system, $WORK/report/report.md its figures"
+say "try it: audiolm generate --bundle $WORK/bundle --mode continuation --prompt IN.wav --output OUT.wav"
