@@ -1,12 +1,14 @@
 """Muon with warm-up: orthogonalised momentum for weight matrices, Adam for everything else.
 
-No paper of the AudioLM line uses it. It is here because on a small budget it is what makes the codec learn: 240 updates of
-the small SoundStream with Adam left the waveform at 0.4 dB SDR, with Muon at 6.0 dB (same data, loss and batch).
+No paper of the AudioLM line uses it. It is here because on a small budget it is what makes the codec learn: 240
+updates of the small SoundStream with Adam left the waveform at 0.4 dB SDR, with Muon at 6.0 dB (same data, loss and
+batch).
 """
 
 import jax
 import optax
-from optax.contrib import MuonDimensionNumbers, muon as optax_muon
+from optax.contrib import MuonDimensionNumbers
+from optax.contrib import muon as optax_muon
 
 from audiolm_jax.training.optimizers import learning_rate
 

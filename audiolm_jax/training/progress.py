@@ -83,7 +83,9 @@ class Clock:
         self._start, self._steps, self._amount = time.monotonic(), 0, 0.0
 
     def save_is_due(self) -> bool:
-        """Whether the last save is long enough ago."""
+        """Whether the last save is long enough ago; never with several processes, whose clocks would not agree."""
+        if jax.process_count() > 1:
+            return False
         return 0 < self._save_every_seconds <= time.monotonic() - self._last_save
 
     def saved(self) -> None:

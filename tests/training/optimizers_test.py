@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.training.muon import convolution_matrices, muon, transformer_matrices
 from audiolm_jax.training.optimizers import adam, learning_rate
 
 
@@ -46,3 +47,25 @@ def test_gradients_are_clipped_by_their_global_norm():
     _, state = optimizer.update({"a": jnp.array([30.0]), "b": jnp.array([40.0])}, state, params)
     moments = state[1].mu
     np.testing.assert_allclose([moments["a"][0], moments["b"][0]], [0.06, 0.08], rtol=1e-5)
+
+
+def test_muon_sees_the_kernels_as_matrices_and_leaves_vectors_to_adam():
+    params = {
+        "conv": {"kernel": jnp.ones((7, 4, 8)), "bias": jnp.ones(8)},
+        "first": {"kernel": jnp.ones((7, 1, 8))},
+    }
+    matrices = convolution_matrices(params)
+    assert matrices["conv"]["kernel"] is not None
+    assert matrices["conv"]["bias"] is None and matrices["first"]["kernel"] is None
+    stacked = {"qkv": jnp.ones((2, 8, 3, 2, 4)), "embedding": jnp.ones((128, 8))}
+    matrices = transformer_matrices(stacked)
+    assert matrices["qkv"] is not None and matrices["embedding"] is None
+
+    optimizer = muon(1e-2, 0, 10, "constant")
+    gradients = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(0), leaf.shape), params)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    # An orthogonal update: all singular values of the matrix are about the same, whatever the gradient's are.
+    matrix = np.asarray(updates["conv"]["kernel"]).reshape(28, 8)
+    values = np.linalg.svd(matrix, compute_uv=False)
+    assert values.max() / values.min() < 2
+    np.testing.assert_allclose(np.sqrt(np.mean(matrix**2)), 0.2 * 1e-2, rtol=0.3)
