@@ -109,12 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     tokenize.add_argument("--input", required=True, metavar="DIR", help="audio files, one folder for each speaker")
     tokenize.add_argument("--output", required=True, metavar="DIR", help="folder of the token records")
     _add_bundle(tokenize)
-    tokenize.add_argument(
-        "--heldout_speakers", type=_whole, default=20, metavar="N", help="speakers kept out of training (default 20)"
-    )
-    tokenize.add_argument(
-        "--split_seed", type=_whole, default=0, metavar="N", help="which speakers are held out (default 0)"
-    )
+    _add_split(tokenize)
     tokenize.add_argument("--files_per_shard", type=_positive, default=64, metavar="N", help="default 64")
     tokenize.add_argument("--batch_size", type=_positive, default=8, metavar="N", help="recordings at once (default 8)")
 
@@ -194,6 +189,26 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("--weight_dtype", choices=("float16", "bfloat16"), default="float16", help="default float16")
     bundle.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
 
+    report = command(
+        "report",
+        commands.report,
+        "Measure a bundle on speakers that were held out of its training: the codec by ViSQOL and SI-SDR, the stages "
+        "by nats per token. Writes report.json and report.md, and the figures into the bundle's model card.",
+        "audiolm report --bundle work/bundle --data speech/ --output work/report --train_tokens work/tokens",
+    )
+    report.add_argument("--data", required=True, action="append", metavar="DIR", help="speech; may be repeated")
+    report.add_argument("--output", required=True, metavar="DIR", help="folder of report.json and report.md")
+    report.add_argument(
+        "--train_tokens", action="append", default=[], metavar="DIR",
+        help="token records of the training, for a second baseline; may be repeated",
+    )  # fmt: skip
+    _add_split(report)
+    report.add_argument("--max_clips", type=_positive, default=40, metavar="N", help="for the codec (default 40)")
+    report.add_argument("--max_recordings", type=_positive, metavar="N", help="for the stages (default all)")
+    report.add_argument("--no_merge", action="store_true", help="leave the bundle as it is")
+    _add_bundle(report, default=None)
+    _add_json(report)
+
     info = command(
         "info",
         commands.info,
@@ -205,9 +220,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_bundle(parser):
+def _add_bundle(parser, default="small"):
+    shipped = "a bundle folder, or the name of one that ships"
     parser.add_argument(
-        "--bundle", default="small", metavar="DIR", help="a bundle folder or the name of one that ships (default small)"
+        "--bundle",
+        default=default,
+        required=default is None,
+        metavar="DIR",
+        help=shipped + (f" (default {default})" if default else ""),
+    )
+
+
+def _add_split(parser):
+    parser.add_argument(
+        "--heldout_speakers", type=_whole, default=20, metavar="N", help="speakers kept out of training (default 20)"
+    )
+    parser.add_argument(
+        "--split_seed", type=_whole, default=0, metavar="N", help="decides which speakers these are (default 0)"
     )
 
 

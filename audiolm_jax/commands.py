@@ -1,6 +1,7 @@
 """What each subcommand of `audiolm` does: thin functions that import what they need when they run."""
 
 import json
+import os
 import sys
 import time
 from argparse import Namespace
@@ -12,12 +13,14 @@ STAGES = ("semantic", "coarse", "fine")
 
 
 def train(args: Namespace) -> int:
+    """Trains what a gin file describes."""
     from audiolm_jax.training.experiment import train
 
     return train(args.experiment, args.workdir, args.overrides, args.data)
 
 
 def tokenize(args: Namespace) -> int:
+    """Turns a folder of audio into token records."""
     import functools
 
     from audiolm_jax.bundle import Bundle
@@ -75,6 +78,8 @@ def generate(args: Namespace) -> int:
     )
     for path in (*outputs, *([Path(args.page)] if args.page else [])):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
+            raise UserError(f"cannot write {path}: it is a folder, or its folder is read-only; name another output")
 
     started = time.perf_counter()
     bundle = Bundle.load(args.bundle)
@@ -111,6 +116,7 @@ def _numbered(path: Path, count: int) -> list[Path]:
 
 
 def codec(args: Namespace) -> int:
+    """Encodes, decodes, and tells how well and how fast."""
     import numpy as np
 
     from audiolm_jax.audio import Waveform, read_audio, write_audio
@@ -156,6 +162,7 @@ def codec(args: Namespace) -> int:
 
 
 def bundle(args: Namespace) -> int:
+    """Puts work directories together as a bundle."""
     from audiolm_jax.bundle import describe_in_words
     from audiolm_jax.bundle.workdirs import export_system, export_tokenizers
 
@@ -182,7 +189,30 @@ def bundle(args: Namespace) -> int:
     return 0
 
 
+def report(args: Namespace) -> int:
+    """Measures a bundle on held-out speakers."""
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.evaluation.heldout import ReportSettings, markdown, measure, write_report
+
+    settings = ReportSettings(
+        folders=tuple(args.data),
+        heldout_speakers=args.heldout_speakers,
+        split_seed=args.split_seed,
+        max_clips=args.max_clips,
+        max_recordings=args.max_recordings,
+        train_tokens=tuple(args.train_tokens),
+    )
+    bundle = Bundle.load(args.bundle)
+    measured = measure(bundle, settings)
+    write_report(bundle, measured, args.output, merge=not args.no_merge)
+    if args.json != "-":
+        print(markdown(bundle, measured), end="")
+    _write_json(args.json, {"bundle": bundle.name, **measured})
+    return 0
+
+
 def info(args: Namespace) -> int:
+    """Tells what is in a bundle."""
     from audiolm_jax.bundle import Bundle, describe, describe_in_words
 
     bundle = Bundle.load(args.bundle)
