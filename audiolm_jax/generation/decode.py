@@ -133,7 +133,7 @@ class _Progress(NamedTuple):
     step: Any  # int32[]
     inputs: Any  # int32[B], what each row reads next
     ids: Any  # int32[B, C - P], PAD where nothing is drawn yet
-    caches: Any  # per layer, keys and values [B, H, C, K]
+    caches: Any  # per layer, keys and values [B * H, C, K]
     done: Any  # bool[B]
 
 
@@ -166,10 +166,11 @@ def prefill_cache(
         cache_length: columns C of the cache, C >= P.
 
     Returns:
-        Per layer, keys and values [B, H, C, K]; columns P - length .. P - 1 of a row are filled.
+        Per layer, keys and values [B * H, C, K]; columns P - length .. P - 1 of a row are filled. Three axes, because
+        the products of a step then take the cache as it lies; with four, XLA copies all of it at every token.
     """
     config = model.config
-    batch, width = inputs.shape
+    width = inputs.shape[1]
     bias = distance_bias(
         weights["relative_bias"], width, config.relative_buckets, config.relative_max_distance
     )
@@ -177,8 +178,9 @@ def prefill_cache(
     caches = []
 
     def attend(q, k, v):
-        moved = [jnp.take_along_axis(x, jnp.broadcast_to(source, (*x.shape[:3], 1)), axis=2) for x in (k, v)]
-        caches.append(tuple(jnp.pad(x, ((0, 0), (0, 0), (0, cache_length - width), (0, 0))) for x in moved))
+        moved = (jnp.take_along_axis(x, jnp.broadcast_to(source, (*x.shape[:3], 1)), axis=2) for x in (k, v))
+        flat = (x.reshape(-1, width, config.head_dim) for x in moved)
+        caches.append(tuple(jnp.pad(x, ((0, 0), (0, cache_length - width), (0, 0))) for x in flat))
         return causal_attention(q, k, v, bias)
 
     x = embed(config, weights["embedding"], inputs)
@@ -199,7 +201,7 @@ def cached_step(
 
     Args:
         model, weights: the model and its prepared weights.
-        caches: per layer, keys and values [B, H, C, K].
+        caches: per layer, keys and values [B * H, C, K].
         ids: int32[B], the inputs.
         column: int32[], the cache column they take.
         bias: float32[B, H, C], relative bias of every column, masked where there is nothing to see.
@@ -209,15 +211,17 @@ def cached_step(
     """
     config = model.config
     written = []
+    row_bias = bias.reshape(-1, 1, bias.shape[-1])
 
     def attend(q, k, v):
+        one = (-1, 1, config.head_dim)
         keys, values = caches[len(written)]
-        keys = lax.dynamic_update_slice_in_dim(keys, k.astype(keys.dtype), column, axis=2)
-        values = lax.dynamic_update_slice_in_dim(values, v.astype(values.dtype), column, axis=2)
+        keys = lax.dynamic_update_slice_in_dim(keys, k.reshape(one).astype(keys.dtype), column, axis=1)
+        values = lax.dynamic_update_slice_in_dim(values, v.reshape(one).astype(values.dtype), column, axis=1)
         written.append((keys, values))
-        scores = jnp.einsum("bhqd,bhcd->bhqc", q, keys, preferred_element_type=jnp.float32) + bias[:, :, None]
+        scores = jnp.einsum("rqd,rcd->rqc", q.reshape(one), keys, preferred_element_type=jnp.float32) + row_bias
         shares = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-        return jnp.einsum("bhqc,bhcd->bhqd", shares, values)
+        return jnp.einsum("rqc,rcd->rqd", shares, values).reshape(q.shape)
 
     x = embed(config, weights["embedding"], ids[:, None])
     for layer in weights["layers"]:
@@ -260,7 +264,7 @@ def _advance(
     """Draws until step `until`, or until every row is done. Shapes are compiled in, lengths and budgets are not."""
     config, legal = model.config, legal_ids(model.stage)
     levels, num_rows = legal.legal.shape
-    columns = progress.caches[0][0].shape[2]
+    columns = progress.caches[0][0].shape[1]
     width = columns - progress.ids.shape[1]
     by_distance = distance_bias(
         weights["relative_bias"], columns, config.relative_buckets, config.relative_max_distance

@@ -18,6 +18,9 @@ import numpy as np
 
 # Finite, so that a masked score minus a masked maximum is never inf - inf.
 MASKED = -1e30
+# Attention weights of a layer are kept for the backward pass up to this size (of the full float32 square), because
+# that is faster than computing them again; beyond it memory stays linear in S.
+MOST_KEPT_BYTES = 64 * 2**20
 
 
 def relative_bucket(distance: np.ndarray, num_buckets: int, max_distance: int) -> np.ndarray:
@@ -82,20 +85,19 @@ def _scores(q: jax.Array, k: jax.Array, band: jax.Array) -> jax.Array:
 
 
 def _forward(q, k, v, bias):
-    out, log_sum = [], []
+    """The output [B, H, S, K], and per block the weights before division, their sums and their shifts."""
+    out, blocks = [], []
     for start, size in _blocks(q.shape[2], _block_size(q.shape[2])):
         end = start + size
         scores = _scores(q[:, :, start:end], k[:, :, :end], _band(bias, start, size))
         highest = jnp.max(scores, axis=-1, keepdims=True)
-        weights = jnp.exp(scores - highest)
-        total = jnp.sum(weights, axis=-1, keepdims=True)
-        mixed = jnp.einsum(
-            "bhqk,bhkd->bhqd", weights.astype(v.dtype), v[:, :, :end], preferred_element_type=jnp.float32
-        )
+        weights = jnp.exp(scores - highest).astype(v.dtype)
+        total = jnp.sum(weights, axis=-1, keepdims=True, dtype=jnp.float32)
+        mixed = jnp.einsum("bhqk,bhkd->bhqd", weights, v[:, :, :end], preferred_element_type=jnp.float32)
         # Dividing the K mixed values is cheaper than dividing up to S weights.
         out.append((mixed / total).astype(v.dtype))
-        log_sum.append(highest + jnp.log(total))
-    return jnp.concatenate(out, axis=2), jnp.concatenate(log_sum, axis=2)
+        blocks.append((weights, total, highest))
+    return jnp.concatenate(out, axis=2), blocks
 
 
 @jax.custom_vjp
@@ -113,27 +115,33 @@ def causal_attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) 
 
 
 def _causal_attention_fwd(q, k, v, bias):
-    out, log_sum = _forward(q, k, v, bias)
-    return out, (q, k, v, bias, out, log_sum)
+    out, blocks = _forward(q, k, v, bias)
+    if 4 * q.shape[0] * q.shape[1] * q.shape[2] ** 2 > MOST_KEPT_BYTES:
+        # Kept, they would grow with S squared; they are computed again instead.
+        blocks = [(None, total, highest) for _, total, highest in blocks]
+    return out, (q, k, v, bias, out, blocks)
 
 
 def _causal_attention_bwd(residuals, d_out):
-    # Scores are computed again from the saved log-sums, so that memory stays linear in S.
-    q, k, v, bias, out, log_sum = residuals
+    q, k, v, bias, out, blocks = residuals
     dtype = v.dtype
     delta = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), axis=-1, keepdims=True)
     d_q = []
     d_k, d_v = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
     d_bias = jnp.zeros_like(bias)
-    for start, size in _blocks(q.shape[2], _block_size(q.shape[2])):
+    cuts = _blocks(q.shape[2], _block_size(q.shape[2]))
+    for (start, size), (weights, total, highest) in zip(cuts, blocks, strict=True):
         end = start + size
-        q_block, d_block = q[:, :, start:end], d_out[:, :, start:end].astype(dtype)
+        q_block = q[:, :, start:end]
         band, band_vjp = jax.vjp(functools.partial(_band, start=start, size=size), bias)
-        weights = jnp.exp(_scores(q_block, k[:, :, :end], band) - log_sum[:, :, start:end])
+        if weights is None:
+            weights = jnp.exp(_scores(q_block, k[:, :, :end], band) - highest).astype(dtype)
+        # The weights are not divided by their sum; what they meet is.
+        d_block = (d_out[:, :, start:end] / total).astype(dtype)
         d_weights = jnp.einsum("bhqd,bhkd->bhqk", d_block, v[:, :, :end], preferred_element_type=jnp.float32)
-        d_scores = weights * (d_weights - delta[:, :, start:end])
+        d_scores = weights * (d_weights - delta[:, :, start:end] / total)
         d_bias += band_vjp(jnp.sum(d_scores, axis=0))[0]
-        d_scores, weights = d_scores.astype(dtype), weights.astype(dtype)
+        d_scores = d_scores.astype(dtype)
         d_q.append(jnp.einsum("bhqk,bhkd->bhqd", d_scores, k[:, :, :end], preferred_element_type=jnp.float32))
         d_k = d_k.at[:, :, :end].add(
             jnp.einsum("bhqk,bhqd->bhkd", d_scores, q_block, preferred_element_type=jnp.float32)

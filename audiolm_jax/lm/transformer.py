@@ -25,6 +25,34 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Drop = Callable[[jax.Array, int], jax.Array]
 
 
+@jax.custom_vjp
+def linear(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [..., I] @ kernel [I, O].
+
+    The gradient of the kernel needs one of its two factors transposed. Left alone, JAX takes the incoming gradient;
+    here it is the narrower of the two, which on CPU is a visible part of a step.
+    """
+    return x @ kernel
+
+
+def _linear_fwd(x, kernel):
+    return x @ kernel, (x, kernel)
+
+
+def _linear_bwd(residuals, d_out):
+    x, kernel = residuals
+    rows, d_rows = x.reshape(-1, x.shape[-1]), d_out.reshape(-1, d_out.shape[-1])
+    contract_rows = (((0,), (0,)), ((), ()))
+    if kernel.shape[0] <= kernel.shape[1]:
+        d_kernel = lax.dot_general(rows, d_rows, contract_rows)
+    else:
+        d_kernel = lax.dot_general(d_rows, rows, contract_rows).T
+    return d_out @ kernel.T, d_kernel
+
+
+linear.defvjp(_linear_fwd, _linear_bwd)
+
+
 def rms_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
     """x / rms(x) * scale over the last axis, computed in float32, in x's dtype."""
     wide = x.astype(jnp.float32)
@@ -46,7 +74,7 @@ def attention_projections(config: TransformerConfig, layer: LayerParams, x: jax.
     """x [B, S, D] -> q (scaled), k, v, each [B, H, S, K]."""
     batch, length, _ = x.shape
     hidden = rms_norm(x, layer["attention_norm_scale"])
-    qkv = hidden @ layer["qkv"].reshape(config.embed_dim, -1)
+    qkv = linear(hidden, layer["qkv"].reshape(config.embed_dim, -1))
     qkv = qkv.reshape(batch, length, 3, config.num_heads, config.head_dim).transpose(2, 0, 3, 1, 4)
     qkv = nn.with_logical_constraint(qkv, (None, "act_batch", "act_heads", "act_length", None))
     return qkv[0] * config.head_dim**-0.5, qkv[1], qkv[2]
@@ -56,7 +84,7 @@ def attention_output(config: TransformerConfig, layer: LayerParams, mixed: jax.A
     """mixed [B, H, S, K] -> [B, S, D]."""
     batch, _, length, _ = mixed.shape
     flat = mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)
-    return flat @ layer["attention_out"].reshape(-1, config.embed_dim)
+    return linear(flat, layer["attention_out"].reshape(-1, config.embed_dim))
 
 
 def feed_forward(config: TransformerConfig, layer: LayerParams, x: jax.Array, drop: Drop) -> jax.Array:
@@ -64,12 +92,12 @@ def feed_forward(config: TransformerConfig, layer: LayerParams, x: jax.Array, dr
     batch, length, _ = x.shape
     hidden = rms_norm(x, layer["mlp_norm_scale"])
     if config.gated_mlp:
-        both = (hidden @ layer["mlp_in"].reshape(config.embed_dim, -1)).reshape(batch, length, 2, config.mlp_dim)
+        both = linear(hidden, layer["mlp_in"].reshape(config.embed_dim, -1)).reshape(batch, length, 2, config.mlp_dim)
         hidden = nn.gelu(both[:, :, 0]) * both[:, :, 1]
     else:
-        hidden = nn.gelu(hidden @ layer["mlp_in"])
+        hidden = nn.gelu(linear(hidden, layer["mlp_in"]))
     hidden = nn.with_logical_constraint(hidden, ("act_batch", "act_length", "act_mlp"))
-    return drop(hidden, 1) @ layer["mlp_out"]
+    return linear(drop(hidden, 1), layer["mlp_out"])
 
 
 def block(config: TransformerConfig, layer: LayerParams, x: jax.Array, attend: Attend, drop: Drop) -> jax.Array:
