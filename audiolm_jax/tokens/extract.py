@@ -300,13 +300,27 @@ class TokenizeShard(beam.DoFn):
         yield sum(entry.seconds for entry in shard.inputs)
 
 
-def run_pipeline(plans: Sequence[ShardPlan], do_fn: TokenizeShard, beam_args: Sequence[str]) -> None:
-    """Runs the shards; without another `--runner` in `beam_args`, in this process and one after the other."""
+def beam_options(beam_args: Sequence[str]) -> tuple[PipelineOptions, FnApiRunner | None]:
+    """Options and, for the default runner, the runner.
+
+    Beam's DirectRunner first tries to fetch and start a server in another language; what is returned is its part that
+    runs here. Raises UserError for a flag that it does not know, which Beam would drop with a mere warning; other
+    runners may have flags of their own.
+    """
     options = PipelineOptions(list(beam_args))
     options.view_as(SetupOptions).save_main_session = False
-    # Beam's DirectRunner first tries to fetch and start a server in another language; this is its in-process part.
-    is_direct = options.view_as(StandardOptions).runner in (None, "DirectRunner")
-    runner = FnApiRunner() if is_direct else None
+    if options.view_as(StandardOptions).runner not in (None, "DirectRunner"):
+        return options, None
+    unknown = set(options.get_all_options(retain_unknown_options=True)) - set(options.get_all_options())
+    positional = [arg for arg in beam_args[:1] if not arg.startswith("-")]
+    if unknown or positional:
+        name = positional[0] if positional else f"--{sorted(unknown)[0]}"
+        raise UserError(f"unknown argument {name}; see `audiolm tokenize --help`, and Beam's manual for its own flags")
+    return options, FnApiRunner()
+
+
+def run_pipeline(plans: Sequence[ShardPlan], do_fn: TokenizeShard, options: PipelineOptions, runner: Any) -> None:
+    """Runs the shards."""
     with beam.Pipeline(runner=runner, options=options) as pipeline:
         shards = pipeline | "plans" >> beam.Create(list(plans)) | "spread" >> beam.Reshuffle()
         _ = shards | "tokenize" >> beam.ParDo(do_fn)
@@ -342,6 +356,7 @@ def extract(
         raise UserError(f"files_per_shard and batch_size must be positive, got {files_per_shard} and {batch_size}")
     if not files:
         raise UserError("there are no audio files to tokenise")
+    options, runner = beam_options(beam_args)
     started = time.monotonic()
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -350,16 +365,15 @@ def extract(
     missing = [plan for plan in plans if plan.finished() is None]
     if missing:
         (output_dir / MANIFEST_NAME).unlink(missing_ok=True)
-        for plan in missing:
+        for stale in output_dir.glob(".*.part"):
             # Left by a job that was killed in the middle of a shard.
-            for stale in output_dir.glob(f".{plan.name}.*.part"):
-                stale.unlink()
+            stale.unlink()
         print(f"tokenize: {len(plans) - len(missing)} of {len(plans)} shards are already done", file=sys.stderr)
         name = (sizes.semantic_fingerprint, sizes.codec_fingerprint)
         _RESIDENT[name] = tokenizers.on_device()
         try:
             num_files = sum(len(plan.files) for plan in missing)
-            run_pipeline(missing, TokenizeShard(sizes, load_in_worker, batch_size, num_files), beam_args)
+            run_pipeline(missing, TokenizeShard(sizes, load_in_worker, batch_size, num_files), options, runner)
         finally:
             _RESIDENT.pop(name, None)
     finished = [plan.finished() for plan in plans]

@@ -75,5 +75,6 @@ def test_maestro(tmp_path):
 @pytest.mark.parametrize("builder", [AudiolmLibriLight, AudiolmLibriSpeech, AudiolmMaestro])
 def test_a_missing_corpus_says_what_to_unpack(builder, tmp_path):
     (tmp_path / "manual").mkdir()
+    (tmp_path / "manual" / "other.txt").write_text("not a corpus")
     with pytest.raises(UserError, match="unpack"):
         prepare(builder, tmp_path)

@@ -145,6 +145,14 @@ def test_other_weights_redo_the_shards(corpus_dir, tokens_dir, tmp_path):
     assert json.loads((tmp_path / "manifest.json").read_text())["summary"]["records"]["train"] > 0
 
 
+def test_flags_that_beam_does_not_know_are_told(corpus_dir, tmp_path):
+    for beam_args, named in ((["--heldout_speaker", "5"], "--heldout_speaker"), (["other"], "other")):
+        with pytest.raises(UserError, match=f"unknown argument {named};"):
+            run(corpus_dir, tmp_path, beam_args=beam_args)
+    assert extract.beam_options(["--runner=DirectRunner", "--direct_num_workers=2"])[1] is not None
+    assert extract.beam_options(["--runner=FlinkRunner", "--some_flag=2"])[1] is None
+
+
 def test_a_folder_without_readable_audio_is_a_user_error(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(UserError, match="no audio files"):
