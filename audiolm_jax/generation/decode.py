@@ -68,6 +68,7 @@ class StageDecoder:
         first_positions: np.ndarray | None = None,
         eos_from: int | None = None,
         on_progress: Callable[[int], None] | None = None,
+        room: tuple[int, int] = (0, 0),
     ) -> Continuations:
         """Samples new ids after each prompt.
 
@@ -79,6 +80,7 @@ class StageDecoder:
             first_positions: int[B], position of the first new id in the row's target, for the randomness; default 0.
             eos_from: first new id that may be EOS, None if none may be. Only for stages with EOS.
             on_progress: called with the number of steps done, every now and then.
+            room: longest prompt and largest budget to compile for, where later calls will need more than this one.
 
         Returns:
             `Continuations` with T = max(budgets).
@@ -90,7 +92,7 @@ class StageDecoder:
         # The model reads PAD, then the prompt; the last of these inputs opens the loop, the others are prefilled.
         inputs = [np.concatenate([[PAD], prompt]).astype(np.int32) for prompt in prompts]
         lengths = np.array([len(row) - 1 for row in inputs], np.int32)
-        width = _round_up(max(int(lengths.max()), 1), PROMPT_MULTIPLE)
+        width = _round_up(max(int(lengths.max()), room[0], 1), PROMPT_MULTIPLE)
         prefill = np.full((len(inputs), width), PAD, np.int32)
         for row, values in enumerate(inputs):
             prefill[row, : lengths[row]] = values[:-1]
@@ -104,7 +106,7 @@ class StageDecoder:
             eos_from=np.int32(steps if eos_from is None else eos_from),
         )
         first_inputs = np.array([row[-1] for row in inputs], np.int32)
-        columns = _round_up(width + steps, CACHE_MULTIPLE)
+        columns = _round_up(width + max(steps, room[1]), CACHE_MULTIPLE)
         progress = _start(self.model, columns, self._weights, prefill, first_inputs, rows)
         for until in range(STEPS_PER_CALL, steps + STEPS_PER_CALL, STEPS_PER_CALL):
             progress = _advance(self.model, settings, self._weights, progress, rows, np.int32(min(until, steps)))

@@ -16,7 +16,7 @@ import numpy as np
 
 from audiolm_jax.generation.decode import StageDecoder
 from audiolm_jax.generation.sampling import SamplingSettings
-from audiolm_jax.generation.windows import plan_windows
+from audiolm_jax.generation.windows import Window, plan_windows
 from audiolm_jax.tokens.alignment import collapse, expand
 from audiolm_jax.tokens.stages import Stage
 
@@ -135,7 +135,13 @@ def continue_coarse(
     streams = [np.asarray(prompt, np.int32)] * len(semantic)
     to_draw = stage.target_length(total_frames - len(prompt))
     length = stage.max_target_length // levels
-    for view in plan_windows(len(prompt), total_frames, length, int(OVERLAP_SECONDS * rate), period):
+    views = plan_windows(len(prompt), total_frames, length, int(OVERLAP_SECONDS * rate), period)
+    # One compiled program for all windows, although their prompts differ and the last draws less.
+    room = (
+        max((_prompt_tokens(stage, view) for view in views), default=0),
+        max((stage.target_length(view.stop - view.known) for view in views), default=0),
+    )
+    for view in views:
         first, last = math.floor(view.start * semantic_per_acoustic), math.ceil(view.stop * semantic_per_acoustic)
         prompts = [
             np.concatenate([_semantic_ids(stage, tokens[first:last]), _target_ids(stage, stream[view.start :])])
@@ -149,11 +155,18 @@ def continue_coarse(
             sampler.settings,
             first_positions=np.full(len(prompts), stage.target_length(view.known), np.int32),
             on_progress=lambda step, drawn=drawn: sampler.on_tokens(drawn + step, to_draw),
+            room=room,
         )
         streams = [
             np.concatenate([stream, _target_codes(stage, ids)]) for stream, ids in zip(streams, made.ids, strict=True)
         ]
     return streams
+
+
+def _prompt_tokens(stage: Stage, view: Window) -> int:
+    """Most tokens that a coarse window's prompt can have: its semantic tokens at full rate, and its known frames."""
+    semantic = math.ceil((view.stop - view.start) * stage.prefix.frames_hz / stage.target.frames_hz) + 1
+    return semantic + stage.target_length(view.known - view.start)
 
 
 def add_fine(sampler: StageSampler, coarse: list[np.ndarray], skip_frames: int) -> list[np.ndarray]:

@@ -1,0 +1,260 @@
+"""From prompt to waveform with untrained language models and tokenizers that can be computed by hand."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from audiolm_jax.audio import Waveform, write_audio
+from audiolm_jax.bundle import Bundle, LanguageModel
+from audiolm_jax.codec.soundstream import SoundStreamConfig
+from audiolm_jax.errors import UserError
+from audiolm_jax.generation import stages as stage_functions
+from audiolm_jax.generation.pipeline import AudioLM, Request
+from audiolm_jax.generation.sampling import SamplingSettings, row_keys
+from audiolm_jax.generation.stages import StageSampler, add_fine, continue_semantic
+from audiolm_jax.lm.config import TransformerConfig
+from audiolm_jax.lm.stage_model import StageModel
+from audiolm_jax.tokens.alignment import collapse
+from audiolm_jax.tokens.stages import coarse_stage, fine_stage, semantic_stage
+
+CODES, COARSE, ALL = 8, 2, 4
+RATE, HOP = 16_000, 320
+
+
+@dataclasses.dataclass(frozen=True)
+class LoudnessCodec:
+    """Level q of a frame is digit q of its peak in base 8; a frame decodes to that peak held."""
+
+    config = SoundStreamConfig(num_quantizers=ALL, codebook_size=CODES)
+    sample_rate_hz = RATE
+    hop_samples = HOP
+    num_quantizers = ALL
+    codebook_size = CODES
+
+    def encode(self, params, samples):
+        frames = np.pad(samples, ((0, 0), (0, -samples.shape[1] % HOP))).reshape(len(samples), -1, HOP)
+        peak = np.minimum(np.abs(frames).max(axis=-1) * CODES**ALL, CODES**ALL - 1).astype(np.int32)
+        return np.stack([peak // CODES ** (ALL - 1 - q) % CODES for q in range(ALL)], axis=-1)
+
+    def decode(self, params, tokens):
+        weights = [CODES ** (ALL - 1 - q) for q in range(tokens.shape[-1])]
+        return np.repeat((tokens * weights).sum(axis=-1) / CODES**ALL, HOP, axis=1).astype(np.float32)
+
+    def fingerprint(self, params):
+        return "0" * 16
+
+
+@dataclasses.dataclass(frozen=True)
+class LoudnessTokenizer:
+    """One of eight loudnesses every 40 ms; remembers how many samples it has been shown."""
+
+    sample_rate_hz = RATE
+    hop_samples = 640
+    vocab_size = 8
+    heard: list = dataclasses.field(default_factory=list)
+
+    def tokenize(self, params, samples, num_samples=None):
+        self.heard.append(samples.shape[1])
+        frames = np.pad(samples, ((0, 0), (0, -samples.shape[1] % 640))).reshape(len(samples), -1, 640)
+        return np.minimum(np.abs(frames).max(axis=-1) * 8, 7).astype(np.int32)
+
+
+@functools.cache
+def system(collapsed=True, with_fine=True, provenance=()):
+    config = TransformerConfig(num_layers=1, num_heads=1, embed_dim=8, mlp_dim=8)
+    stages = [
+        semantic_stage(semantic_vocab=8, crop_seconds=2, collapse_repeats=collapsed),
+        coarse_stage(
+            semantic_vocab=8,
+            codebook_size=CODES,
+            num_coarse_quantizers=COARSE if with_fine else ALL,
+            crop_seconds=1,
+            collapse_repeats=collapsed,
+        ),
+        fine_stage(codebook_size=CODES, num_coarse_quantizers=COARSE, num_quantizers=ALL, crop_seconds=0.4),
+    ]
+    models = {}
+    for stage in stages[: 3 if with_fine else 2]:
+        params = jax.tree.map(lambda value: 2 * value, StageModel(stage, config).init(jax.random.key(0)))
+        models[stage.name] = LanguageModel(stage, config, params, "0" * 16, "0" * 16)
+    return AudioLM(
+        Bundle(
+            name="toy",
+            licence="none",
+            codec=LoudnessCodec(),
+            codec_params={},
+            semantic=LoudnessTokenizer(),
+            semantic_params={},
+            language_models=models,
+            provenance=dict(provenance),
+        )
+    )
+
+
+def sound(num_samples, seed=0):
+    rng = np.random.default_rng(seed)
+    level = np.repeat(rng.random(-(-num_samples // 900)), 900)[:num_samples]
+    return Waveform(level * rng.choice([-1, 1], num_samples) * 0.9, RATE)
+
+
+@pytest.mark.parametrize("prompt_samples", [640, 641, 7_777, 16_000, 40_001])
+@pytest.mark.parametrize("seconds", [0.02, 0.501, 1.0])
+def test_budgets_are_exact(prompt_samples, seconds):
+    lm = system()
+    prompt = sound(prompt_samples)
+    (made,) = lm.generations(Request(prompt, prompt_seconds=1.0, seconds=seconds))
+    used = min(prompt_samples, RATE)
+    length = used + round(seconds * RATE)
+    assert len(made.waveform.samples) == length and made.waveform.sample_rate_hz == RATE
+    frames = -(-length // HOP)
+    assert made.acoustic_tokens.shape == (frames, ALL)
+    assert made.semantic_tokens.shape == (-(-frames // 2),)
+    # The prompt stands at the beginning, in whole joint periods, as the codec renders it.
+    known = used // 640 * 2
+    codec = lm.bundle.codec
+    heard = codec.encode({}, prompt.samples[None, : known * HOP])[0]
+    np.testing.assert_array_equal(made.acoustic_tokens[:known], heard)
+    assert made.prompt_seconds == known / 50
+    rendered = codec.decode({}, made.acoustic_tokens[None])[0]
+    np.testing.assert_array_equal(made.waveform.samples, rendered[:length])
+
+
+def test_three_and_four_seconds_are_seven():
+    waveform = system().generate(sound(5 * RATE), prompt_seconds=3, seconds=4, seed=1)
+    assert len(waveform.samples) == 7 * RATE
+
+
+def test_the_prompt_is_cut_before_it_is_heard():
+    lm = system()
+    lm.bundle.semantic.heard.clear()
+    lm.generate(sound(5 * RATE), prompt_seconds=1.0, seconds=0.1)
+    assert lm.bundle.semantic.heard == [RATE]
+    long, short = sound(5 * RATE), Waveform(sound(5 * RATE).samples[:RATE], RATE)
+    first, second = (lm.generate(p, prompt_seconds=1.0, seconds=0.5, seed=4).samples for p in (long, short))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_seeds_and_batches():
+    lm = system()
+    prompt = sound(RATE)
+    alone = lm.generate(prompt, seconds=1.5, seed=3)
+    again = lm.generate(prompt, seconds=1.5, seed=3)
+    other = lm.generate(prompt, seconds=1.5, seed=4)
+    several = lm.generate(prompt, seconds=1.5, seed=3, num_samples=3)
+    np.testing.assert_array_equal(alone.samples, again.samples)
+    assert (alone.samples != other.samples).any()
+    np.testing.assert_array_equal(alone.samples, several[0].samples)
+    assert (several[0].samples != several[1].samples).any() and (several[1].samples != several[2].samples).any()
+
+
+@pytest.mark.parametrize("collapsed", [True, False])
+def test_unconditional(collapsed):
+    (made,) = system(collapsed).generations(Request(mode="unconditional", seconds=3.03))
+    assert len(made.waveform.samples) == round(3.03 * RATE) and made.prompt_seconds == 0
+    assert made.acoustic_tokens.shape == (152, ALL) and made.semantic_tokens.shape == (76,)
+    if collapsed:
+        # 76 frames in runs of 1.5 frames are 51 tokens; EOS may end them from there to 1.1 times that.
+        assert 30 <= len(collapse(made.semantic_tokens)[0]) <= 57
+
+
+def test_acoustic_keeps_the_words_and_draws_the_rest():
+    lm = system()
+    prompt = sound(RATE + 100)
+    made = lm.generations(Request(prompt, mode="acoustic", num_samples=2))
+    for one in made:
+        np.testing.assert_array_equal(one.semantic_tokens, lm.bundle.semantic.tokenize({}, prompt.samples[None])[0])
+        assert len(one.waveform.samples) == RATE + 100 and one.prompt_seconds == 0
+    assert (made[0].acoustic_tokens != made[1].acoustic_tokens).any()
+    (cut,) = lm.generations(Request(prompt, mode="acoustic", seconds=0.5))
+    assert len(cut.waveform.samples) == RATE // 2
+
+
+def test_a_codec_whose_levels_are_all_coarse_has_no_fine_stage():
+    (made,) = system(with_fine=False).generations(Request(sound(RATE), seconds=0.3))
+    assert made.acoustic_tokens.shape == (65, ALL)
+
+
+def sampler(name, samples=1, seed=0):
+    decoder = system()._decoders[name]
+    return StageSampler(decoder, SamplingSettings(), row_keys(seed, np.arange(samples), 9), lambda drawn, total: None)
+
+
+def test_fine_chunks_know_nothing_of_each_other():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, CODES, (50, COARSE))
+    whole = add_fine(sampler("fine"), [coarse], 3)[0]
+    assert whole.shape == (47, ALL - COARSE)
+    # Chunks are 20 frames: 3..22, 23..42, 43..49. A change in the second leaves the first and the third alone.
+    changed = coarse.copy()
+    changed[30] = (changed[30] + 1) % CODES
+    other = add_fine(sampler("fine"), [changed], 3)[0]
+    np.testing.assert_array_equal(whole[:20], other[:20])
+    np.testing.assert_array_equal(whole[40:], other[40:])
+    # The shorter last chunk is what it is alone.
+    np.testing.assert_array_equal(add_fine(sampler("fine"), [coarse], 43)[0], whole[40:])
+
+
+def test_fine_groups_do_not_matter(monkeypatch):
+    rng = np.random.default_rng(0)
+    coarse = [rng.integers(0, CODES, (50, COARSE)) for _ in range(2)]
+    whole = add_fine(sampler("fine", 2), coarse, 0)
+    monkeypatch.setattr(stage_functions, "MOST_ROWS", 4)
+    for one, other in zip(whole, add_fine(sampler("fine", 2), coarse, 0), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_semantic_tokens_past_the_window_keep_the_prompt_and_the_count():
+    prompt = np.repeat(np.arange(8), 3)
+    for total in (24, 25, 100, 211):
+        for one in continue_semantic(sampler("semantic", 2), prompt, total, 2.0):
+            assert one.shape == (total,) and one[:24].tolist() == prompt.tolist()
+            assert one.min() >= 0 and one.max() < 8
+
+
+def test_mean_run_comes_from_the_bundle_then_from_the_prompt():
+    assert system()._mean_run(np.repeat([1, 2], 4)) == 4
+    assert system()._mean_run(np.zeros(0, np.int32)) == 1.5
+    assert system(provenance=(("semantic_mean_run_frames", 2.5),))._mean_run(np.repeat([1, 2], 4)) == 2.5
+
+
+def test_progress_reaches_its_end_in_every_stage():
+    told = {}
+
+    def tell(name, done, total):
+        told[name] = (done, total)
+
+    system().generate(sound(RATE), seconds=1.5, on_progress=tell)
+    assert set(told) == {"semantic", "coarse", "fine"}
+    assert all(done == total for done, total in told.values())
+
+
+def test_a_file_of_another_rate(tmp_path):
+    write_audio(tmp_path / "prompt.wav", Waveform(sound(44_100).samples, 44_100))
+    waveform = system().generate(tmp_path / "prompt.wav", seconds=0.5)
+    assert waveform.sample_rate_hz == RATE and len(waveform.samples) == RATE + RATE // 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"mode": "sing"}, "mode"),
+        ({"mode": "unconditional"}, "takes no prompt"),
+        ({"prompt": None}, "needs a prompt"),
+        ({"seconds": 0.0}, "seconds"),
+        ({"prompt_seconds": float("nan")}, "prompt_seconds"),
+        ({"num_samples": 0}, "num_samples"),
+        ({"seed": -1}, "seed"),
+        ({"temperature": (1.0, 1.0)}, "temperature"),
+        ({"top_p": 2.0}, "top_p"),
+        ({"prompt": Waveform(np.zeros(600), RATE)}, "too short"),
+        ({"prompt_seconds": 0.03}, "too short"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(change, says):
+    arguments = {"prompt": sound(RATE)} | change
+    with pytest.raises(UserError, match=says) as error:
+        system().generate(**arguments)
+    assert "\n" not in str(error.value)
