@@ -40,8 +40,8 @@ class StageClips:
 
     def __call__(self, learner: StageLearner, feed: Feed, state: TrainState, rng: jax.Array) -> list[Clip]:
         """True and drawn versions of the first held-out crops."""
-        batch = next(iter(feed.eval_batches()), None)
-        if self.tokenizers is None or batch is None:
+        batch = None if self.tokenizers is None else next(iter(feed.eval_batches()), None)
+        if batch is None:
             return []
         stage = learner.stage
         # Rows without weight are padding; a crop of fewer than two frames has nothing to continue.

@@ -40,7 +40,18 @@ _FREE_MACROS = frozenset({
     "RESUME",
 })
 
-_log = logging.getLogger(__name__)
+# The shape of the w2v-BERT, in which k-means must agree with the training whose encoder it takes.
+_ENCODER_MACROS = frozenset({
+    "DIM",
+    "NUM_HEADS",
+    "MLP_DIM",
+    "CONV_KERNEL",
+    "CONTRASTIVE_LAYERS",
+    "MLM_LAYERS",
+    "FRONTEND_CHANNELS",
+    "MASK_CODES",
+    "MASK_CODE_DIM",
+})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,10 +110,19 @@ def trained_encoder(workdir: str | None) -> Callable[[], Any]:
     """What loads the encoder that a work directory of a w2v-BERT training holds.
 
     Raises:
-      UserError: no directory is named; when it is called: the directory holds no checkpoint.
+      UserError: no directory is named, or it was trained with other sizes than the configuration that is parsed now
+        has; when it is called: the directory holds no checkpoint.
     """
     if not workdir:
         raise UserError("k-means needs a trained encoder; give its work directory: --set W2V_BERT=DIR")
+    path = Path(workdir) / "config.gin"
+    trained = _fixed_lines(path.read_text()) if path.exists() else []
+    for name in _ENCODER_MACROS & macros().keys():
+        before = [line for line in trained if line.startswith(f"{name} = ")]
+        now = f"{name} = {macros()[name]!r}"
+        if before and before[0] != now:
+            setting = before[0].replace(" = ", "=")
+            raise UserError(f"the encoder in {workdir} has {before[0]}, this run {now}; add --set '{setting}'")
     return lambda: load_params(workdir)[0]["params"]
 
 

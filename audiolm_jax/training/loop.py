@@ -150,7 +150,7 @@ def train(
             if saved.get("fingerprints") != (meta or {}).get("fingerprints"):
                 raise UserError(f"{workdir} learned tokens of other tokenizers than those in the data folder; give "
                                 "another --workdir, or the tokens it began with")
-            _log.info("%s: resuming at step %d", learner.name, int(state.step))
+            print(f"{learner.name}: resuming at step {int(state.step)}", flush=True)
         else:
             state = jax.jit(init, out_shardings=shardings)(first_batch)
             if init_from_workdir:

@@ -170,3 +170,10 @@ def test_a_stored_configuration_builds_the_same_objects(tmp_path):
     assert text_again == text
     assert again.learner.stage == built.learner.stage and again.learner.config == built.learner.config
     assert again.options == built.options
+
+
+def test_k_means_on_an_encoder_of_other_sizes_says_which_macro_to_set(tmp_path):
+    (tmp_path / "config.gin").write_text(load("w2v_bert_small", "DIM=32")[1])
+    with pytest.raises(UserError, match=r"has DIM = 32, this run DIM = \d+; add --set 'DIM=32'"):
+        experiment.load("kmeans_small", [f"W2V_BERT={tmp_path}"], "/nowhere")
+    experiment.load("kmeans_small", [f"W2V_BERT={tmp_path}", "DIM=32"], "/nowhere")

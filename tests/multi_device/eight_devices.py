@@ -1,4 +1,4 @@
-"""Trains tiny real learners for two steps on one device and on eight, in one process of eight simulated devices."""
+"""A tiny stage and codebooks on one device and on eight, in one process of eight simulated devices."""
 
 import json
 import sys
@@ -6,6 +6,7 @@ import sys
 import jax
 import numpy as np
 
+from audiolm_jax.codec import quantizer
 from audiolm_jax.codec.discriminators import Discriminators
 from audiolm_jax.codec.learner import SoundStreamLearner
 from audiolm_jax.codec.quantizer import QuantizerSettings
@@ -16,11 +17,11 @@ from audiolm_jax.parallel.mesh import MeshSizes, global_batch, make_mesh, mesh_c
 from audiolm_jax.tokens.stages import coarse_stage
 from audiolm_jax.training.optimizers import adam
 
-MESHES = {"data": MeshSizes(8, 1, 1), "fsdp": MeshSizes(1, 8, 1), "mixed": MeshSizes(2, 2, 2)}
+MESHES = {"fsdp": MeshSizes(1, 8, 1), "mixed": MeshSizes(2, 2, 2)}
 
 
 def stage_learner():
-    config = TransformerConfig(num_layers=2, num_heads=2, embed_dim=16, mlp_dim=32, dropout=0.1)
+    config = TransformerConfig(num_layers=1, num_heads=2, embed_dim=16, mlp_dim=32, dropout=0.1, unroll=False)
     stage = coarse_stage(semantic_vocab=30, codebook_size=30, num_coarse_quantizers=2, crop_seconds=0.4)
     rng = np.random.default_rng(0)
     ids = np.zeros((8, stage.sequence_length), np.int32)
@@ -41,15 +42,29 @@ def codec_learner():
         num_quantizers=2,
         codebook_size=16,
     )
-    learner = SoundStreamLearner(
-        config,
-        adam(1e-3, 1, 10),
-        adam(1e-3, 1, 10),
-        Discriminators(channels=2, wave_channels=4, wave_max_channels=16),
-        quantizer_settings=QuantizerSettings(recent_frames=256, kmeans_iterations=2),
-    )
+    discriminators = Discriminators(channels=2, wave_channels=4, wave_max_channels=16)
+    learner = SoundStreamLearner(config, adam(1e-3, 1, 10), adam(1e-3, 1, 10), discriminators)
     samples = np.random.default_rng(0).normal(size=(8, 2560)).astype(np.float32) * 0.1
     return learner, {"samples": samples, "num_samples": np.full(8, 2560, np.int32)}
+
+
+def codebooks_on(sizes, devices):
+    """Mean of each entry of codebooks that were started by k-means and updated once on one global batch."""
+    settings = QuantizerSettings(recent_frames=256, kmeans_iterations=3)
+    latents = np.random.default_rng(1).normal(size=(8, 32, 4)).astype(np.float32)
+
+    @jax.jit
+    def learn(latents):
+        state = quantizer.remember(quantizer.initial_state(2, 16, 4, settings), latents)
+        state = quantizer.kmeans_start(state, jax.random.key(0), settings)
+        quantized = quantizer.quantize(latents, state.entries, np.full(8, 2))
+        return quantizer.update(state, quantized, jax.random.key(1), settings).entries
+
+    mesh = make_mesh(sizes, devices)
+    with mesh_context(mesh):
+        placed = global_batch({"latents": latents}, mesh)["latents"]
+        assert len(placed.sharding.device_set) == len(devices)
+        return np.asarray(learn(placed)).mean(axis=-1).tolist()
 
 
 def losses_of(learner, batch, sizes, devices):
@@ -71,12 +86,12 @@ def losses_of(learner, batch, sizes, devices):
 
 
 def main() -> None:
-    results = {}
-    for name, make in {"stage": stage_learner, "codec": codec_learner}.items():
-        learner, batch = make()
-        results[f"{name}/one"] = losses_of(learner, batch, MeshSizes(1, 1, 1), jax.devices()[:1])
-        for mesh_name, sizes in MESHES.items() if name == "stage" else {"mixed": MESHES["mixed"]}.items():
-            results[f"{name}/{mesh_name}"] = losses_of(learner, batch, sizes, jax.devices())
+    one = (MeshSizes(1, 1, 1), jax.devices()[:1])
+    learner, batch = stage_learner()
+    results = {"stage/one": losses_of(learner, batch, *one), "codebooks/one": codebooks_on(*one)}
+    for name, sizes in MESHES.items():
+        results[f"stage/{name}"] = losses_of(learner, batch, sizes, jax.devices())
+    results["codebooks/data"] = codebooks_on(MESHES["mixed"], jax.devices())
     json.dump(results, sys.stdout)
 
 

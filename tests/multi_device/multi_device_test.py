@@ -45,18 +45,18 @@ def results():
     return json.loads(run_on_eight("tests.multi_device.eight_devices"))
 
 
-@pytest.mark.parametrize("mesh", ["data", "fsdp", "mixed"])
+@pytest.mark.parametrize("mesh", ["fsdp", "mixed"])
 def test_a_stage_has_the_same_losses_on_every_mesh(results, mesh):
     np.testing.assert_allclose(results[f"stage/{mesh}"][0], results["stage/one"][0], rtol=2e-5)
 
 
-def test_the_codec_and_its_codebooks_have_the_same_losses_on_eight_devices(results):
-    # The first step starts the codebooks by k-means on the whole batch, the second uses what the first learned.
-    np.testing.assert_allclose(results["codec/mixed"][0], results["codec/one"][0], rtol=1e-3)
+def test_codebooks_learn_from_the_global_batch(results):
+    # k-means start, EMA and the revival of dead codes; with local sums every device would have other codebooks.
+    np.testing.assert_allclose(results["codebooks/data"], results["codebooks/one"], atol=1e-4)
 
 
 def test_fsdp_splits_the_parameters(results):
-    assert results["stage/one"][1] == results["stage/data"][1] == 1.0
+    assert results["stage/one"][1] == 1.0
     assert results["stage/fsdp"][1] < 0.3
     assert results["stage/mixed"][1] < 0.5
 
