@@ -85,7 +85,7 @@ def start(rng: jax.Array, features: jax.Array, valid: jax.Array, num_clusters: i
         valid: bool [N]; the others are never drawn.
         num_clusters: K.
     """
-    features = features.astype(jnp.float32)
+    features, valid = jnp.asarray(features, jnp.float32), jnp.asarray(valid)
     uniform = jax.random.uniform(rng, (num_clusters,))
 
     def draw(weights, value):
