@@ -19,6 +19,7 @@ CORE = [
     "soxr>=0.5.0,<2",
     "numpy>=2.0,<3",
     "safetensors>=0.5,<0.10",
+    "msgpack>=1.0,<2",
     "grain>=0.2.18,<0.4",
     "array-record>=0.8.3,<0.10; sys_platform != 'win32'",
     "etils[epath,epy]>=1.12,<2",
@@ -30,6 +31,8 @@ EXTRAS = {
         "seqio>=0.0.20,<0.1",
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.9,<5",
+        # tensorflow-datasets 4.9 imports it on every Python without asking for it.
+        "importlib_resources>=6,<8",
         "apache-beam>=2.77,<2.80",
         "tensorboard>=2.20,<2.22",
         # 0.2.3 holds code generated for protobuf 7, which Apache Beam keeps out: it would fail at import.

@@ -137,7 +137,7 @@ def test_public_names_resolve():
 
 def test_all_but_the_training_data_imports_without_the_extras():
     """TensorFlow and the rest of the extras are hidden; what generation, bundles and evaluation need must import."""
-    needs_extras = {"data.tasks", "tokens.extract"}
+    needs_extras = {"data.builders", "data.tasks", "tokens.extract"}
     names = [f"audiolm_jax.{name}" for name in MODULES if name and name not in needs_extras]
     run_python(
         f"import sys\nfor name in {EXTRAS_ONLY!r}: sys.modules[name] = None\n"
