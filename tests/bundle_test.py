@@ -215,11 +215,15 @@ def test_export_needs_a_licence_and_an_empty_place(tokenizers, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_overwriting_spares_folders_that_are_no_bundles(tokenizers, tmp_path):
-    (tmp_path / "precious").write_text("thesis")
+def test_overwriting_spares_what_is_no_part_of_a_bundle(tokenizers, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "prompt.wav").write_bytes(b"RIFF")
+    export_bundle(tokenizers, folder, overwrite=True)
+    (folder / "precious").write_text("thesis")
     with pytest.raises(UserError, match="exists"):
-        export_bundle(tokenizers, tmp_path, overwrite=True)
-    assert (tmp_path / "precious").read_text() == "thesis"
+        export_bundle(tokenizers, folder, overwrite=True)
+    assert (folder / "precious").read_text() == "thesis"
 
 
 def test_weights_that_half_precision_cannot_hold_are_refused(tokenizers, tmp_path):

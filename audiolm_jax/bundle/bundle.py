@@ -11,6 +11,7 @@ from audiolm_jax.bundle.manifest import (
     CODEC_FILE,
     CONFIG_NAME,
     MANIFEST_NAME,
+    PROMPT_NAME,
     SEMANTIC_FILE,
     STAGE_ORDER,
     Manifest,
@@ -152,7 +153,7 @@ class Bundle:
             metrics=manifest.metrics,
             provenance=manifest.provenance,
             config_gin=files.get(CONFIG_NAME, b"").decode(),
-            prompt=files.get("prompt.wav"),
+            prompt=files.get(PROMPT_NAME),
             path=folder,
         )
         _check_fingerprints(bundle, manifest)
@@ -161,7 +162,7 @@ class Bundle:
     @property
     def prompt_path(self) -> Path | None:
         """Where the bundle's prompt lies, None if it has none or is in memory."""
-        return self.path / "prompt.wav" if self.path is not None and self.prompt is not None else None
+        return self.path / PROMPT_NAME if self.path is not None and self.prompt is not None else None
 
 
 def find_bundle(name_or_dir: str | Path) -> Path:

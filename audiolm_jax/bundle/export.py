@@ -15,9 +15,12 @@ from audiolm_jax.bundle.manifest import (
     CODEC_FILE,
     CODEC_KIND,
     CONFIG_NAME,
+    MANIFEST_NAME,
+    PROMPT_NAME,
     SCHEMA_VERSION,
     SEMANTIC_FILE,
     SEMANTIC_KIND,
+    STAGE_ORDER,
     CodecEntry,
     LanguageModelEntry,
     Manifest,
@@ -47,7 +50,7 @@ def export_bundle(bundle: Bundle, folder: str | Path, weight_dtype: str = "float
         bundle: from memory, training or another folder.
         folder: where to; written beside it and renamed, so it is there as a whole or not at all.
         weight_dtype: "float16" (finer) or "bfloat16" (wider).
-        overwrite: whether a bundle that is already there is replaced.
+        overwrite: whether a bundle, or a part of one, that is already there is replaced.
 
     Returns:
         `Bundle.load(folder)`.
@@ -59,9 +62,8 @@ def export_bundle(bundle: Bundle, folder: str | Path, weight_dtype: str = "float
     folder = Path(folder)
     if not bundle.licence.strip():
         raise UserError("a bundle needs the licence of its weights; name one")
-    if folder.exists() and not (overwrite and (folder / "manifest.json").exists()):
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise UserError(f"{folder} exists; give another folder, or say that it is to be replaced")
+    if folder.exists() and not _may_replace(folder, overwrite):
+        raise UserError(f"{folder} exists; give another folder, or say that it is to be replaced")
     files, manifest = _render(bundle, weight_dtype)
     check_joins(manifest, str(folder))
 
@@ -86,6 +88,14 @@ def export_bundle(bundle: Bundle, folder: str | Path, weight_dtype: str = "float
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Bundle.load(folder)
+
+
+def _may_replace(folder: Path, overwrite: bool) -> bool:
+    """An empty folder always; with `overwrite` also one that holds nothing but files of a bundle."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {str(folder)}
+    ours = {MANIFEST_NAME, CARD_NAME, CONFIG_NAME, PROMPT_NAME, CODEC_FILE, SEMANTIC_FILE}
+    ours |= {weights_file(name) for name in STAGE_ORDER}
+    return not names or (overwrite and names <= ours)
 
 
 def with_metrics(folder: str | Path, metrics: dict[str, Any]) -> Manifest:
@@ -126,7 +136,7 @@ def _render(bundle: Bundle, weight_dtype: str) -> tuple[dict[str, bytes], Manife
     if bundle.config_gin:
         files[CONFIG_NAME] = bundle.config_gin.encode()
     if bundle.prompt is not None:
-        files["prompt.wav"] = bundle.prompt
+        files[PROMPT_NAME] = bundle.prompt
 
     codec_params = weights.decode(files[CODEC_FILE], "codec")
     semantic_params = weights.decode(files[SEMANTIC_FILE], "semantic tokenizer")

@@ -18,6 +18,7 @@ SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.gin"
 CARD_NAME = "MODEL_CARD.md"
+PROMPT_NAME = "prompt.wav"
 CODEC_KIND, CODEC_FILE = "soundstream", "codec.safetensors"
 SEMANTIC_KIND, SEMANTIC_FILE = "w2v_bert", "semantic.safetensors"
 STAGE_ORDER = ("semantic", "coarse", "fine")
