@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from audiolm_jax import __version__
 from audiolm_jax.bundle import weights
 from audiolm_jax.bundle.bundle import Bundle
 from audiolm_jax.bundle.manifest import (
@@ -35,7 +36,7 @@ from audiolm_jax.bundle.model_card import model_card
 from audiolm_jax.errors import UserError
 from audiolm_jax.files import replace_file
 
-_VERSIONED = ("audiolm_jax", "jax", "flax", "optax", "numpy")
+_VERSIONED = ("jax", "flax", "optax", "numpy")
 
 
 def export_bundle(bundle: Bundle, folder: str | Path, weight_dtype: str = "float16", overwrite: bool = False) -> Bundle:
@@ -167,7 +168,8 @@ def _render(bundle: Bundle, weight_dtype: str) -> tuple[dict[str, bytes], Manife
 
 
 def _versions() -> dict[str, str]:
-    versions = {}
+    # The package's own is not asked of the installer: a checkout may run without being installed.
+    versions = {"audiolm_jax": __version__}
     for package in _VERSIONED:
         try:
             versions[package] = importlib.metadata.version(package)
