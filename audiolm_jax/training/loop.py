@@ -187,6 +187,7 @@ def train(
             donate_argnums=0,
         )
         eval_step = jax.jit(learner.eval_step, out_shardings=replicated(mesh))
+        del first_batch
         totals = MetricTotals()
         clock = Clock(options.checkpoint_every_minutes)
         progress = stack.enter_context(
@@ -215,7 +216,7 @@ def train(
             if last or _due(step, options.log_every_steps, options):
                 values = totals.take()
                 run_log.scalars(step, "train", {**values, **clock.rates()})
-                progress.set_postfix_str(f"loss {values['loss']:.4f}, {clock.in_words()}", refresh=False)
+                progress.set_postfix_str(f"loss {values.get('loss', np.nan):.4f}, {clock.in_words()}", refresh=False)
             # Evaluation and samples do not change the state, so a save before them loses nothing if they are cut off.
             if last or _due(step, options.checkpoint_every_steps, options) or clock.save_is_due():
                 totals.check()  # never keep a state that is broken
@@ -231,7 +232,8 @@ def train(
                 break
 
         checkpoints.wait()
-        if step >= options.steps:
+        # Stopped in the very last step, the run is not done: its evaluation is missing, and the next start makes it.
+        if stop.received is None:
             _mark_done(workdir, step)
         else:
             _log.warning("%s: %s at step %d; saved. The same command goes on from there", learner.name, stop.received,

@@ -120,6 +120,15 @@ def test_a_finished_run_ends_at_once_and_a_longer_one_goes_on(tmp_path):
     assert int(state.step) == 6
 
 
+def test_a_signal_in_the_last_step_leaves_the_last_evaluation_to_the_next_start(straight, tmp_path):
+    train(TinyLearner(), TinyFeed(int(signal.SIGTERM), OPTIONS.steps - 1), tmp_path, OPTIONS)
+    assert load_params(tmp_path)[1]["step"] == OPTIONS.steps
+    assert not (tmp_path / "done").exists()
+    train(TinyLearner(), TinyFeed(), tmp_path, OPTIONS)
+    assert_same_run(tmp_path, straight)
+    assert (tmp_path / "done").exists()
+
+
 def test_the_held_out_loss_counts_no_padding(straight):
     # 11 held-out rows in batches of 8: the mean is over 11 rows.
     learner, feed = TinyLearner(), TinyFeed()
