@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiolm_jax.audio import PEAK_LIMIT, Waveform, audio_files, encode_audio, read_audio, resample, write_audio
+from audiolm_jax.audio import PEAK_LIMIT, Waveform, audio_files, cut, encode_audio, read_audio, resample, write_audio
 from audiolm_jax.errors import UserError
 
 
@@ -232,3 +232,17 @@ def test_audio_files_are_found_below_in_order(tmp_path):
 def test_encoded_bytes_are_a_complete_file():
     data = encode_audio(Waveform(tone(), 16_000))
     assert soundfile.info(io.BytesIO(data)).frames == 16_000
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_notice_travels_in_the_file(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    write_audio(path, Waveform(tone(), 16_000), copyright_notice="CC-BY-4.0")
+    assert soundfile.SoundFile(path).copyright == "CC-BY-4.0"
+    np.testing.assert_allclose(read_audio(path).samples, tone(), atol=4e-5)
+
+
+def test_cut_takes_the_beginning():
+    waveform = Waveform(tone(seconds=1.0), 16_000)
+    assert cut(waveform, 0.25).seconds == 0.25
+    assert cut(waveform, 5.0).seconds == 1.0 and cut(waveform, None) is waveform
