@@ -1,6 +1,8 @@
 """Tokenising a folder: every file accounted for, the same tokens as one by one, and resuming."""
 
+import dataclasses
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from audiolm_jax.data.folder_tokens import tokenize_folder
 from audiolm_jax.errors import UserError
 from audiolm_jax.tokens import extract
 from audiolm_jax.tokens.records import decode_record, read_manifest
-from tests.tokens.tiny_tokenizers import tiny_codec, tiny_semantic
+from tests.tokens.tiny_tokenizers import load, tiny_codec, tiny_semantic
 
 GOOD = {"amy/a": 5000, "amy/b": 16000, "bob/c": 9001, "cleo/d": 700, "dan/e": 320, "dan/f": 641}
 
@@ -143,6 +145,22 @@ def test_other_weights_redo_the_shards(corpus_dir, tokens_dir, tmp_path):
     assert changed.tokenizers.semantic_fingerprint == semantic.fingerprint({"scale": 1.0})
     assert changed.tokenizers.semantic_fingerprint != read_manifest(tokens_dir).tokenizers.semantic_fingerprint
     assert json.loads((tmp_path / "manifest.json").read_text())["summary"]["records"]["train"] > 0
+
+
+def test_workers_elsewhere_load_the_tokenizers_and_no_weights_travel(monkeypatch):
+    monkeypatch.setattr(extract, "_RESIDENT", {})
+    sizes = load().sizes()
+    do_fn = extract.TokenizeShard(sizes, load, batch_size=1, total_files=1)
+    assert len(pickle.dumps(do_fn)) < 2000
+    do_fn.setup()
+    assert [found.sizes() for found in extract._RESIDENT.values()] == [sizes]
+
+    monkeypatch.setattr(extract, "_RESIDENT", {})
+    with pytest.raises(UserError, match="works in other processes"):
+        extract.TokenizeShard(sizes, None, 1, 1).setup()
+    changed = dataclasses.replace(sizes, codec_fingerprint="other")
+    with pytest.raises(UserError, match="the bundle changed"):
+        extract.TokenizeShard(changed, load, 1, 1).setup()
 
 
 def test_flags_that_beam_does_not_know_are_told(corpus_dir, tmp_path):

@@ -27,7 +27,7 @@ class LoudnessTokenizer:
         return np.clip((loudness * self.vocab_size).astype(np.int32), 0, self.vocab_size - 1)
 
     def fingerprint(self, params):
-        return hashlib.sha256(str((self, params)).encode()).hexdigest()[:16]
+        return hashlib.sha256(str((self, float(params["scale"]))).encode()).hexdigest()[:16]
 
 
 def tiny_codec():
@@ -51,3 +51,10 @@ def tiny_codec():
 def tiny_semantic():
     """The loudness tokenizer and its parameters."""
     return LoudnessTokenizer(), {"scale": 2.0}
+
+
+def load():
+    """Both, as a Beam worker of another process loads them."""
+    from audiolm_jax.tokens.extract import Tokenizers
+
+    return Tokenizers(*tiny_codec(), *tiny_semantic())
