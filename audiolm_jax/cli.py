@@ -177,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("output", metavar="OUT", help="folder of the new bundle")
     bundle.add_argument("--codec", metavar="DIR", help="work directory of a codec")
     bundle.add_argument("--kmeans", metavar="DIR", help="work directory of the k-means on a w2v-BERT")
+    bundle.add_argument("--w2v_bert", metavar="DIR", help="of the w2v-BERT's own training, to record its steps too")
     bundle.add_argument("--tokenizers", metavar="DIR", help="a bundle whose tokenizers are taken")
     for stage in commands.STAGES:
         bundle.add_argument(f"--{stage}", metavar="DIR", help=f"work directory of the {stage} stage")

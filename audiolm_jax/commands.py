@@ -175,15 +175,29 @@ def bundle(args: Namespace) -> int:
         if stages or args.prompt:
             raise UserError("stages and --prompt go with --tokenizers: make a bundle of the tokenizers first")
         made = export_tokenizers(
-            args.output, args.codec, args.kmeans, args.name, args.licence, args.data, args.weight_dtype, args.overwrite
+            args.output,
+            args.codec,
+            args.kmeans,
+            args.name,
+            args.licence,
+            args.data,
+            w2v_bert_workdir=args.w2v_bert,
+            weight_dtype=args.weight_dtype,
+            overwrite=args.overwrite,
         )
     else:
         if not stages:
             raise UserError("give at least one of --semantic, --coarse and --fine with --tokenizers")
-        if args.kmeans or args.licence or args.data:
-            raise UserError("--kmeans, --licence and --data belong to the tokenizers; give them when you make those")
+        if args.kmeans or args.w2v_bert or args.licence or args.data:
+            raise UserError("--kmeans, --w2v_bert, --licence and --data are given when the tokenizers are made")
         made = export_system(
-            args.output, args.tokenizers, stages, args.name, args.prompt, args.weight_dtype, args.overwrite
+            args.output,
+            args.tokenizers,
+            stages,
+            name=args.name,
+            prompt=args.prompt,
+            weight_dtype=args.weight_dtype,
+            overwrite=args.overwrite,
         )
     print(describe_in_words(made))
     return 0

@@ -56,8 +56,9 @@ train kmeans "$DATA" "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" "W2V_BERT=$WORK/w2v_be
 # Tokens come from the rounded weights that will ship, so the tokenizers are exported before anything is tokenized.
 if ! newer "$WORK/tokenizers/manifest.json" "$WORK/codec/done" "$WORK/kmeans/done"; then
   say "exporting the tokenizers"
-  audiolm bundle "$WORK/tokenizers" --codec "$WORK/codec" --kmeans "$WORK/kmeans" --name "${NAME:-mine}" \
-    --licence "${LICENCE:-not stated; depends on the training data}" --data "$(basename "$DATA")" --overwrite
+  audiolm bundle "$WORK/tokenizers" --codec "$WORK/codec" --kmeans "$WORK/kmeans" --w2v_bert "$WORK/w2v_bert" \
+    --name "${NAME:-mine}" --licence "${LICENCE:-not stated; depends on the training data}" \
+    --data "$(basename "$DATA")" --overwrite
 fi
 
 say "tokenizing"
@@ -77,8 +78,8 @@ fi
 
 if [[ ! -f "$WORK/report/report.json" ]]; then
   say "measuring the bundle on held-out speakers"
-  "$VENV_PYTHON" -m audiolm_jax.evaluation.heldout --bundle "$WORK/bundle" --data "$DATA" --output "$WORK/report" \
-    --train_tokens "$WORK/tokens" --heldout_speakers "$HELDOUT_SPEAKERS" --max_clips "${REPORT_CLIPS:-40}" \
+  audiolm report --bundle "$WORK/bundle" --data "$DATA" --output "$WORK/report" --train_tokens "$WORK/tokens" \
+    --heldout_speakers "$HELDOUT_SPEAKERS" --max_clips "${REPORT_CLIPS:-40}" \
     ${REPORT_RECORDINGS:+--max_recordings "$REPORT_RECORDINGS"}
 fi
 say "done: $WORK/bundle is the system, $WORK/report/report.md its figures"

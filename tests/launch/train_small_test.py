@@ -29,9 +29,7 @@ if [[ "$*" == *" train "* ]]; then
   [[ "$workdir" == *"/$STOP_AT" || -f "$workdir/done" ]] || touch "$workdir/done"
 fi
 if [[ "$*" == *"cli bundle "* ]]; then mkdir -p "$output" && touch "$output/manifest.json"; fi
-if [[ "$*" == *heldout* && "$*" != *" train "* && "$*" != *tokenize* ]]; then
-  mkdir -p "$output" && touch "$output/report.json"
-fi
+if [[ "$*" == *"cli report "* ]]; then mkdir -p "$output" && touch "$output/report.json"; fi
 """
 
 
@@ -59,9 +57,7 @@ def kinds(calls):
     names = []
     for call in calls:
         words = call.split()
-        if "audiolm_jax.cli" not in words:
-            names.append("report")
-        elif words[2] == "train":
+        if words[2] == "train":
             names.append(f"train {words[3].removesuffix('_small')}")
         else:
             names.append(" ".join(words[2:4]) if words[2] == "bundle" else words[2])
