@@ -137,8 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--num_samples", type=_positive, default=1, metavar="N", help="how many (default 1)")
     generate.add_argument("--seed", type=_whole, default=0, metavar="N", help="same seed, same sound (default 0)")
     generate.add_argument(
-        "--temperature", type=_per_stage(float), default=(0.6, 0.8, 0.6), metavar="T",
-        help="one number, or three for the semantic, coarse and fine stage (default 0.6,0.8,0.6)",
+        "--temperature", type=_per_stage(float), metavar="T",
+        help="one number, or three for the semantic, coarse and fine stage (default: the bundle's)",
     )  # fmt: skip
     generate.add_argument(
         "--top_k", type=_per_stage(int), default=(0, 0, 0), metavar="K",

@@ -84,6 +84,7 @@ def generate(args: Namespace) -> int:
     started = time.perf_counter()
     bundle = Bundle.load(args.bundle)
     lm = AudioLM(bundle)
+    request = lm.with_defaults(request)
     loaded = time.perf_counter()
     generations = lm.generations(request, progress=sys.stderr.isatty())
     took_seconds = time.perf_counter() - loaded

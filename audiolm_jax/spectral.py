@@ -67,7 +67,7 @@ def mel_magnitude(
     num_mels: int,
     fft_samples: int | None = None,
 ) -> jax.Array:
-    """Mel spectrogram of magnitudes [B, F, num_mels], divided by the window's sum: a full-scale sine gives about 0.5."""
+    """Mel spectrogram of magnitudes [B, F, num_mels], divided by the window's sum; a full-scale sine gives 0.5."""
     magnitude = stft_magnitude(samples, window_samples, hop_samples, fft_samples)
     filters = mel_filters(sample_rate_hz, fft_samples or window_samples, num_mels)
     return (magnitude * (2.0 / window_samples)) @ filters

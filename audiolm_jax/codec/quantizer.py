@@ -58,8 +58,9 @@ class QuantizerSettings:
 
     Attributes:
         decay: of the EMA of sums and counts (VQ-VAE-2: 0.99).
-        dead_share: an entry whose EMA count falls below this share of the mean count is replaced by a vector of the batch. The paper has 2, an absolute count,
-            for batches with many vectors per entry; as a share of the mean count it serves every batch size.
+        dead_share: an entry whose EMA count falls below this share of the mean count is replaced by a vector of the
+            batch. The paper has 2, an absolute count, for batches with many vectors per entry; as a share of the mean
+            count it serves every batch size.
         recent_frames: latents kept for the k-means start, at least a few times the codebook's size.
         kmeans_iterations: Lloyd iterations of the start, per level.
     """

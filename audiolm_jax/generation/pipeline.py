@@ -42,7 +42,7 @@ class Request:
     seconds: float | None = None
     num_samples: int = 1
     seed: int = 0
-    temperature: float | tuple[float, float, float] = PAPER_TEMPERATURES
+    temperature: float | tuple[float, float, float] | None = None
     top_k: int | tuple[int, int, int] = 0
     top_p: float | tuple[float, float, float] = 1.0
 
@@ -66,8 +66,9 @@ class Request:
     @property
     def sampling(self) -> dict[str, SamplingSettings]:
         """How each stage draws, by its name; a single number holds for all three."""
+        temperature = PAPER_TEMPERATURES if self.temperature is None else self.temperature
         columns = []
-        for name, value in (("temperature", self.temperature), ("top_k", self.top_k), ("top_p", self.top_p)):
+        for name, value in (("temperature", temperature), ("top_k", self.top_k), ("top_p", self.top_p)):
             values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * 3
             if len(values) != 3:
                 raise UserError(f"{name} takes one number, or three for the semantic, coarse and fine stage: {value}")
@@ -146,7 +147,7 @@ class AudioLM:
         seconds: float | None = None,
         num_samples: int = 1,
         seed: int = 0,
-        temperature: float | tuple[float, float, float] = PAPER_TEMPERATURES,
+        temperature: float | tuple[float, float, float] | None = None,
         top_k: int | tuple[int, int, int] = 0,
         top_p: float | tuple[float, float, float] = 1.0,
         on_progress: OnProgress | None = None,
@@ -165,7 +166,8 @@ class AudioLM:
             num_samples: independent samples; each depends on `seed` and its index alone.
             seed: 0 .. 2^32 - 1.
             temperature, top_k, top_p: one number, or one for each of the semantic, coarse and fine stage; see
-                `SamplingSettings` for their meaning and order.
+                `SamplingSettings` for their meaning and order. Without a temperature the bundle's own is taken, and
+                the paper's (0.6, 0.8, 0.6) where the bundle names none: small models need more than the paper's.
             on_progress: called with (stage name, tokens drawn, tokens to draw).
             progress: whether to show a bar per stage on stderr.
 
@@ -182,10 +184,18 @@ class AudioLM:
         waveforms = [one.waveform for one in self.generations(request, on_progress, progress)]
         return waveforms[0] if num_samples == 1 else waveforms
 
+    def with_defaults(self, request: Request) -> Request:
+        """The request with what it leaves to the bundle filled in."""
+        if request.temperature is not None:
+            return request
+        temperature = tuple(self.bundle.provenance.get("temperature", PAPER_TEMPERATURES))
+        return dataclasses.replace(request, temperature=temperature)
+
     def generations(
         self, request: Request, on_progress: OnProgress | None = None, progress: bool = False
     ) -> list[Generation]:
         """What `generate` does, with the tokens; one `Generation` per sample."""
+        request = self.with_defaults(request)
         given = self._given(request)
         show = _Bars(on_progress, progress)
         samplers = {
