@@ -156,8 +156,8 @@ def test_unconditional(collapsed):
     assert len(made.waveform.samples) == round(3.03 * RATE) and made.prompt_seconds == 0
     assert made.acoustic_tokens.shape == (152, ALL) and made.semantic_tokens.shape == (76,)
     if collapsed:
-        # 76 frames in runs of 1.5 frames are 51 tokens; EOS may end them from there to 1.1 times that.
-        assert 30 <= len(collapse(made.semantic_tokens)[0]) <= 57
+        # 76 frames in runs of 1.5 frames are 51 tokens, at most 1.1 times that; an untrained model repeats itself.
+        assert len(collapse(made.semantic_tokens)[0]) <= 57
 
 
 def test_acoustic_keeps_the_words_and_draws_the_rest():
