@@ -104,6 +104,7 @@ class W2vBertConfig:
             codebook_size=256,
             code_dim=64,
             dropout=0.0,
+            diversity_weight=1.0,
             gumbel_end=0.5,
             gumbel_decay=0.9993,
             scan_unroll=2,

@@ -29,6 +29,7 @@ TINY = W2vBertConfig(
     num_distractors=20,
     gumbel_end=0.5,
     gumbel_decay=0.98,
+    diversity_weight=1.0,
 )
 
 
