@@ -17,7 +17,7 @@ from audiolm_jax.errors import UserError
 
 RESIDUAL_PAST = (soundstream.RESIDUAL_KERNEL - 1) * sum(soundstream.RESIDUAL_DILATIONS)
 EDGE_PAST = soundstream.EDGE_KERNEL - 1
-DEFAULT_CHUNK_SECONDS = 10.0
+DEFAULT_CHUNK_SECONDS = 5.0
 
 
 def encoder_context_frames(config: SoundStreamConfig) -> int:

@@ -43,7 +43,12 @@ class CausalConv(nn.Module):
         kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
         if self.kernel_size == 1:
             return x @ kernel[0] + bias
+        steps = x.shape[1]
         x = pad_past(x, (self.kernel_size - 1) * self.dilation)
+        if x.shape[-1] == 1:
+            # A waveform: shifted copies side by side and one product, faster on CPU than a convolution of one channel.
+            taps = [x[:, tap * self.dilation : tap * self.dilation + steps, 0] for tap in range(self.kernel_size)]
+            return jnp.stack(taps, axis=-1) @ kernel[:, 0] + bias
         y = jax.lax.conv_general_dilated(
             x, kernel, (1,), "VALID", rhs_dilation=(self.dilation,), dimension_numbers=("NWC", "WIO", "NWC")
         )

@@ -12,7 +12,10 @@ def nearest(vectors: jax.Array, codebook: jax.Array) -> jax.Array:
     """Index int32[...] of the codebook row (of [N, D]) nearest to each of vectors [..., D]."""
     # |v|^2 is the same for every row, so it is left out of the distance.
     scores = vectors @ codebook.T - 0.5 * jnp.sum(jnp.square(codebook), axis=-1)
-    return jnp.argmax(scores, axis=-1).astype(jnp.int32)
+    # The first of the best: what argmax gives, in two plain reductions, which XLA vectorises on CPU.
+    best = jnp.max(scores, axis=-1, keepdims=True)
+    index = jnp.arange(codebook.shape[0], dtype=jnp.int32)
+    return jnp.min(jnp.where(scores == best, index, codebook.shape[0] - 1), axis=-1)
 
 
 def encode(latents: jax.Array, codebooks: jax.Array) -> jax.Array:

@@ -71,6 +71,14 @@ def down_scaled(scale: float):
     return nn.initializers.variance_scaling(scale * scale, "fan_in", "truncated_normal")
 
 
+def elu(x: jax.Array) -> jax.Array:
+    """x where positive, exp(x) - 1 elsewhere.
+
+    Not by expm1: its digits below 6e-8 matter to nothing here, and it took a fifth of the encoder's time on CPU.
+    """
+    return jnp.maximum(x, 0.0) + (jnp.exp(jnp.minimum(x, 0.0)) - 1.0)
+
+
 class ResidualUnit(nn.Module):
     """x + pointwise(ELU(dilated(ELU(x)))) with half the width inside, which gives the paper's parameter counts.
 
@@ -83,8 +91,8 @@ class ResidualUnit(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
-        y = CausalConv(width // 2, RESIDUAL_KERNEL, self.dilation, name="dilated")(nn.elu(x))
-        return x + CausalConv(width, 1, kernel_init=down_scaled(0.1), name="pointwise")(nn.elu(y))
+        y = CausalConv(width // 2, RESIDUAL_KERNEL, self.dilation, name="dilated")(elu(x))
+        return x + CausalConv(width, 1, kernel_init=down_scaled(0.1), name="pointwise")(elu(y))
 
 
 class Encoder(nn.Module):
@@ -100,8 +108,8 @@ class Encoder(nn.Module):
         for block, (stride, width) in enumerate(zip(config.strides, config.encoder_channels[1:], strict=True)):
             for dilation in RESIDUAL_DILATIONS:
                 x = ResidualUnit(dilation, name=f"block{block}_dilation{dilation}")(x)
-            x = DownConv(width, stride, name=f"block{block}_down")(nn.elu(x))
-        return CausalConv(config.embed_dim, LATENT_KERNEL, name="last")(nn.elu(x)).astype(jnp.float32)
+            x = DownConv(width, stride, name=f"block{block}_down")(elu(x))
+        return CausalConv(config.embed_dim, LATENT_KERNEL, name="last")(elu(x)).astype(jnp.float32)
 
 
 class Decoder(nn.Module):
@@ -115,10 +123,10 @@ class Decoder(nn.Module):
         x = CausalConv(config.decoder_channels[-1], EDGE_KERNEL, name="first")(latents.astype(config.compute_dtype))
         mirrored = zip(reversed(config.strides), reversed(config.decoder_channels[:-1]), strict=True)
         for block, (stride, width) in enumerate(mirrored):
-            x = UpConv(width, stride, name=f"block{block}_up")(nn.elu(x))
+            x = UpConv(width, stride, name=f"block{block}_up")(elu(x))
             for dilation in RESIDUAL_DILATIONS:
                 x = ResidualUnit(dilation, name=f"block{block}_dilation{dilation}")(x)
-        x = CausalConv(1, EDGE_KERNEL, kernel_init=down_scaled(0.1), name="last")(nn.elu(x))
+        x = CausalConv(1, EDGE_KERNEL, kernel_init=down_scaled(0.1), name="last")(elu(x))
         return x[..., 0].astype(jnp.float32)
 
 
