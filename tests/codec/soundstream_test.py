@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.codec.convolutions import DownConv, UpConv
-from audiolm_jax.codec.soundstream import Decoder, Encoder, SoundStream, SoundStreamConfig
+from audiolm_jax.codec.soundstream import Decoder, Encoder, SoundStream, SoundStreamConfig, elu
 from audiolm_jax.errors import UserError
 
 TINY = SoundStreamConfig(
@@ -49,6 +49,14 @@ def test_parameter_counts_are_those_of_the_paper(encoder_width, decoder_width, m
     )
     count = sum(leaf.size for leaf in jax.tree.leaves(trees))
     assert abs(count / 1e6 - millions) < 0.01
+
+
+def test_elu_and_its_gradient():
+    x = jnp.array([-1e30, -100.0, -3.0, -1e-3, 0.0, 1e-3, 2.0, 100.0, 1e30])
+    np.testing.assert_allclose(elu(x), nn.elu(x), atol=2e-7, rtol=0)
+    np.testing.assert_allclose(
+        jax.grad(lambda x: elu(x).sum())(x), jax.grad(lambda x: nn.elu(x).sum())(x), atol=2e-7, rtol=0
+    )
 
 
 def test_paper_configuration():
