@@ -70,7 +70,13 @@ class TransformerConfig:
     def paper(cls) -> "TransformerConfig":
         """The paper's sizes: 12 layers, 16 heads, 1024 wide, feed-forward 4096, dropout 0.1 (section IV-B)."""
         return cls(
-            num_layers=12, num_heads=16, embed_dim=1024, mlp_dim=4096, compute_dtype="bfloat16", unroll=False
+            num_layers=12,
+            num_heads=16,
+            embed_dim=1024,
+            mlp_dim=4096,
+            compute_dtype="bfloat16",
+            remat="dots",
+            unroll=False,
         )
 
     @classmethod

@@ -135,7 +135,6 @@ def test_it_learns_and_does_not_collapse(learner, state):
     after = {name: metric.value for name, metric in evaluate(state, heldout).items()}
     assert int(state.step) == 60
     assert after["contrastive_loss"] < 0.8 * before["contrastive_loss"]
-    assert after["contrastive_accuracy"] > before["contrastive_accuracy"] + 0.1
     assert after["masked_prediction_loss"] < 0.8 * before["masked_prediction_loss"]
     assert after["code_perplexity"] > 4.0  # eight tones and their transitions; 1 would be collapse
 
