@@ -141,7 +141,7 @@ class SoundStreamLearner:
         ), metrics
 
     def eval_step(self, state: TrainState, batch) -> Metrics:
-        """Spectral terms and SDR at every level and without quantizer, and the entropy of each level's tokens.
+        """Loss, spectral terms and SDR with all levels, and the same without quantizer.
 
         Rows with `example_weights` 0 count in none of them.
         """

@@ -109,7 +109,11 @@ def kmeans_start(state: CodebookState, rng: jax.Array, settings: QuantizerSettin
         entries, counts = jax.lax.scan(lloyd, entries, length=settings.kmeans_iterations)
         return residual - entries[nearest(residual, entries)], (entries, counts[-1])
 
-    _, (entries, counts) = jax.lax.scan(level, state.recent, jax.random.split(rng, state.entries.shape[0]))
+    # A start at the first steps finds the store half empty: real latents stand in for what is missing.
+    filled = jnp.any(state.recent != 0, axis=-1)
+    stand_ins = jax.random.choice(rng, filled.shape[0], filled.shape, p=filled / jnp.maximum(filled.sum(), 1))
+    recent = jnp.where(filled[:, None], state.recent, state.recent[stand_ins])
+    _, (entries, counts) = jax.lax.scan(level, recent, jax.random.split(rng, state.entries.shape[0]))
     # Counts start as if they had been averaged over steady batches, all the same: k-means leaves no entry unused for
     # long, and the EMA takes over within 1 / (1 - decay) steps.
     counts = jnp.maximum(counts, 1.0)
