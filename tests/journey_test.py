@@ -109,8 +109,8 @@ def test_from_waveforms_to_a_report(speech, tmp_path, monkeypatch, capsys):
     assert once.seconds == pytest.approx(2.0, abs=0.02)
     np.testing.assert_array_equal(once.samples, again.samples)
 
-    report = ["--bundle", work / "bundle", "--data", speech, "--output", work / "report", "--heldout_speakers", "1"]
-    assert heldout.main([str(part) for part in (*report, "--train_tokens", work / "tokens")]) == 0
+    report = ("report", "--bundle", work / "bundle", "--data", speech, "--output", work / "report")
+    assert audiolm(*report, "--heldout_speakers", "1", "--train_tokens", work / "tokens") == 0
     metrics = json.loads((work / "report" / "report.json").read_text())["metrics"]
     for name in stages:
         assert 0 <= metrics[name]["unigram_nats_per_token"] <= metrics[name]["train_unigram_nats_per_token"]

@@ -8,6 +8,7 @@ import numpy as np
 
 from audiolm_jax.bundle.bundle import Bundle
 from audiolm_jax.bundle.manifest import CODEC_FILE, SEMANTIC_FILE, weights_file
+from audiolm_jax.bundle.model_card import flat, in_words
 
 
 def count_parameters(params: Any) -> int:
@@ -89,7 +90,7 @@ def describe_in_words(bundle: Bundle) -> str:
         lines.append(f"{name:<13}{part['parameters'] / 1e6:7.2f} M  {_part_in_words(name, part)}")
     if facts["metrics"]:
         lines += ["", "figures on held-out speakers"]
-        lines += [f"  {name:<36} {_in_words(value)}" for name, value in _flat(facts["metrics"])]
+        lines += [f"  {name:<36} {in_words(value)}" for name, value in flat(facts["metrics"])]
     return "\n".join(lines)
 
 
@@ -113,19 +114,3 @@ def _part_in_words(name: str, part: dict[str, Any]) -> str:
         f"{part['num_layers']} layers, {part['num_heads']} heads, {part['embed_dim']} wide, {part['vocab_size']} ids, "
         f"{part['crop_seconds']:g} s, {part['steps']} steps"
     )
-
-
-def _flat(metrics: dict[str, Any], prefix: str = ""):
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
-        return " ".join(_in_words(item) for item in value)
-    return str(value)

@@ -1,6 +1,6 @@
 """MODEL_CARD.md, made from the manifest so that it never says anything else."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -86,26 +86,28 @@ def _training(manifest: "Manifest") -> str:
 
 
 def _figures(metrics: Mapping[str, Any]) -> str:
-    rows = list(_flat(metrics))
+    rows = list(flat(metrics))
     if not rows:
-        return "None yet: `python -m audiolm_jax.evaluation.heldout` measures them on held-out speakers."
+        return "None yet: `audiolm report` measures them on held-out speakers."
     lines = ["On speakers that were held out of all training.", "", "| figure | value |", "|---|---|"]
-    return "\n".join(lines + [f"| {name} | {_value(value)} |" for name, value in rows])
+    return "\n".join(lines + [f"| {name} | {in_words(value)} |" for name, value in rows])
 
 
-def _flat(metrics: Mapping[str, Any], prefix: str = ""):
+def flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every figure with its name, those of a part as "part.figure"."""
     for name, value in metrics.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 
 
-def _value(value: Any) -> str:
+def in_words(value: Any) -> str:
+    """A figure as it is shown: four digits, lists with blanks between."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
-        return " ".join(_value(item) for item in value)
+        return " ".join(in_words(item) for item in value)
     return str(value)
 
 

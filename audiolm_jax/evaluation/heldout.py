@@ -1,12 +1,11 @@
 """The report on held-out speakers: what the codec keeps of their voices, and how well the stages predict their tokens.
 
-    python -m audiolm_jax.evaluation.heldout --bundle DIR --data SPEECH --output DIR [--train_tokens TOKENS]
+    audiolm report --bundle DIR --data SPEECH --output DIR [--train_tokens TOKENS]
 
 Everything is measured with the bundle as it ships, from waveforms: recordings of speakers that no training has heard
 are tokenized, decoded, compared, and their tokens scored. The choice of recordings is a function of their names alone.
 """
 
-import argparse
 import dataclasses
 import importlib.util
 import itertools
@@ -271,39 +270,3 @@ def write_report(bundle: Bundle, report: dict[str, Any], output: str | Path, mer
     replace_file(output / "report.md", markdown(bundle, report).encode())
     if merge and bundle.path is not None:
         with_metrics(bundle.path, report["metrics"])
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; see the module."""
-    parser = argparse.ArgumentParser(prog="heldout", description="Measure a bundle on held-out speakers.")
-    parser.add_argument("--bundle", required=True, metavar="DIR")
-    parser.add_argument("--data", required=True, action="append", metavar="DIR", help="speech; may be repeated")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder of report.json and report.md")
-    parser.add_argument("--train_tokens", action="append", default=[], metavar="DIR", help="of `audiolm tokenize`")
-    parser.add_argument("--heldout_speakers", type=int, default=20, metavar="N")
-    parser.add_argument("--split_seed", type=int, default=0, metavar="N")
-    parser.add_argument("--max_clips", type=int, default=40, metavar="N", help="recordings that the codec is judged by")
-    parser.add_argument("--max_recordings", type=int, metavar="N", help="recordings that are scored (default all)")
-    parser.add_argument("--no_merge", action="store_true", help="leave the bundle's manifest as it is")
-    args = parser.parse_args(argv)
-    try:
-        settings = ReportSettings(
-            folders=tuple(args.data),
-            heldout_speakers=args.heldout_speakers,
-            split_seed=args.split_seed,
-            max_clips=args.max_clips,
-            max_recordings=args.max_recordings,
-            train_tokens=tuple(args.train_tokens),
-        )
-        bundle = Bundle.load(args.bundle)
-        report = measure(bundle, settings)
-        write_report(bundle, report, args.output, merge=not args.no_merge)
-    except UserError as error:
-        print(f"heldout: {error}", file=sys.stderr)
-        return 2
-    print(markdown(bundle, report), end="")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.bundle import Bundle, export_bundle
 from audiolm_jax.data.corpora import Utterance
@@ -76,6 +77,6 @@ def test_no_heldout_speakers_is_told(bundle, tmp_path):
 
 
 def test_mistakes_are_one_line(tmp_path, capsys):
-    code = heldout.main(["--bundle", "nowhere", "--data", str(tmp_path), "--output", str(tmp_path)])
+    code = cli.main(["report", "--bundle", "nowhere", "--data", str(tmp_path), "--output", str(tmp_path)])
     assert code == 2
     assert capsys.readouterr().err.count("\n") == 1
