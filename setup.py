@@ -44,6 +44,10 @@ EXTRAS = {
         "pocketsphinx>=5.1,<6",
         "matplotlib>=3.10,<4",
     ],
+    # More distances between recordings; pesq is compiled on installation.
+    "quality": ["pesq>=0.0.4,<0.1", "pystoi>=0.4.1,<0.5"],
+    # Speech recognition with a model of Hugging Face's formats, in place of pocketsphinx.
+    "asr": ["transformers>=5.0,<6", "torch>=2.6,<3"],
     "tpu": ["jax[tpu]>=0.10.2,<0.12"],
     "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
     "demo": ["gradio>=6.31,<7", "espeakng-loader>=0.2.4,<0.3"],

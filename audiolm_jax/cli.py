@@ -1,12 +1,12 @@
 """The `audiolm` command: its arguments, and how mistakes are told. What the subcommands do is in `commands.py`."""
 
 import argparse
-import math
+import importlib
 import os
 import sys
 import textwrap
 
-from audiolm_jax import commands
+from audiolm_jax import arguments, commands, eval_commands
 from audiolm_jax.errors import UserError
 
 # Packages that only an extra brings, so that their absence can be told in one line.
@@ -19,6 +19,10 @@ _EXTRA_OF_PACKAGE = {
     "visqol": "eval",
     "jiwer": "eval",
     "pocketsphinx": "eval",
+    "transformers": "asr",
+    "torch": "asr",
+    "pesq": "quality",
+    "pystoi": "quality",
     "matplotlib": "eval",
 }
 
@@ -26,28 +30,29 @@ _EXTRA_OF_PACKAGE = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one subcommand and returns the exit code: 0, 2 after a user's mistake (told in one line), 130 after ^C."""
     args, beam_args = _parser().parse_known_args(argv)
+    command = f"eval {args.metric}" if args.command == "eval" else args.command
     if beam_args and args.command != "tokenize":
-        return _fail(args.command, f"unknown argument {beam_args[0]}; see `audiolm {args.command} --help`")
+        return _fail(command, f"unknown argument {beam_args[0]}; see `audiolm {command} --help`")
     if args.command == "tokenize":
         args.beam_args = beam_args
     try:
         return args.run(args)
     except UserError as error:
-        return _fail(args.command, str(error))
+        return _fail(command, str(error))
     except BrokenPipeError:
         # The reader of our output has gone (`audiolm info | head`); keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(args.command, f"{where}{error.strerror or error}")
+        return _fail(command, f"{where}{error.strerror or error}")
     except ModuleNotFoundError as error:
         extra = _EXTRA_OF_PACKAGE.get((error.name or "").split(".")[0])
         if extra is None:
             raise
-        return _fail(args.command, f"this needs {error.name}; install it with: pip install 'audiolm_jax[{extra}]'")
+        return _fail(command, f"this needs {error.name}; install it with: pip install 'audiolm_jax[{extra}]'")
     except KeyboardInterrupt:
-        print(f"audiolm {args.command}: stopped", file=sys.stderr)
+        print(f"audiolm {command}: stopped", file=sys.stderr)
         return 130
 
 
@@ -67,7 +72,9 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     from audiolm_jax import __version__
 
-    parser = _Parser(prog="audiolm", description="AudioLM in JAX: train, tokenize, generate.", allow_abbrev=False)
+    parser = _Parser(
+        prog="audiolm", description="AudioLM in JAX: train, tokenize, generate, measure.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"audiolm_jax {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
@@ -108,10 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     tokenize.add_argument("--input", required=True, metavar="DIR", help="audio files, one folder for each speaker")
     tokenize.add_argument("--output", required=True, metavar="DIR", help="folder of the token records")
-    _add_bundle(tokenize)
-    _add_split(tokenize)
-    tokenize.add_argument("--files_per_shard", type=_positive, default=64, metavar="N", help="default 64")
-    tokenize.add_argument("--batch_size", type=_positive, default=8, metavar="N", help="recordings at once (default 8)")
+    arguments.add_bundle(tokenize)
+    arguments.add_split(tokenize)
+    tokenize.add_argument("--files_per_shard", type=arguments.positive, default=64, metavar="N", help="default 64")
+    tokenize.add_argument(
+        "--batch_size", type=arguments.positive, default=8, metavar="N", help="recordings at once (default 8)"
+    )
 
     generate = command(
         "generate",
@@ -129,27 +138,36 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--output", required=True, metavar="OUT", help=".wav or .flac; several: OUT-1, OUT-2 ...")
     generate.add_argument("--page", metavar="HTML", help="also write a page with players, spectrograms and tokens")
     generate.add_argument(
-        "--prompt_seconds", type=_length, default=3.0, metavar="S", help="how much of the prompt is used (default 3)"
+        "--prompt_seconds",
+        type=arguments.length,
+        default=3.0,
+        metavar="S",
+        help="how much of the prompt is used (default 3)",
     )
     generate.add_argument(
-        "--seconds", type=_length, metavar="S", help="how much is new (default 7; in mode acoustic all of the prompt)"
+        "--seconds",
+        type=arguments.length,
+        metavar="S",
+        help="how much is new (default 7; in mode acoustic all of the prompt)",
     )
-    generate.add_argument("--num_samples", type=_positive, default=1, metavar="N", help="how many (default 1)")
-    generate.add_argument("--seed", type=_whole, default=0, metavar="N", help="same seed, same sound (default 0)")
+    generate.add_argument("--num_samples", type=arguments.positive, default=1, metavar="N", help="how many (default 1)")
     generate.add_argument(
-        "--temperature", type=_per_stage(float), metavar="T",
+        "--seed", type=arguments.whole, default=0, metavar="N", help="same seed, same sound (default 0)"
+    )
+    generate.add_argument(
+        "--temperature", type=arguments.per_stage(float), metavar="T",
         help="one number, or three for the semantic, coarse and fine stage (default: the bundle's)",
     )  # fmt: skip
     generate.add_argument(
-        "--top_k", type=_per_stage(int), default=(0, 0, 0), metavar="K",
+        "--top_k", type=arguments.per_stage(int), default=(0, 0, 0), metavar="K",
         help="draw from the K likeliest codes (default 0: from all)",
     )  # fmt: skip
     generate.add_argument(
-        "--top_p", type=_per_stage(float), default=(1.0, 1.0, 1.0), metavar="P",
+        "--top_p", type=arguments.per_stage(float), default=(1.0, 1.0, 1.0), metavar="P",
         help="draw from the likeliest codes that hold this share (default 1)",
     )  # fmt: skip
-    _add_bundle(generate)
-    _add_json(generate)
+    arguments.add_bundle(generate)
+    arguments.add_json(generate)
 
     codec = command(
         "codec",
@@ -160,10 +178,13 @@ def _parser() -> argparse.ArgumentParser:
     codec.add_argument("input", metavar="IN", help="an audio file")
     codec.add_argument("output", metavar="OUT", help="the decoded sound, .wav or .flac")
     codec.add_argument(
-        "--num_quantizers", type=_positive, metavar="N", help="levels to keep: fewer levels, lower rate (default all)"
+        "--num_quantizers",
+        type=arguments.positive,
+        metavar="N",
+        help="levels to keep: fewer levels, lower rate (default all)",
     )
-    _add_bundle(codec)
-    _add_json(codec)
+    arguments.add_bundle(codec)
+    arguments.add_json(codec)
 
     bundle = command(
         "bundle",
@@ -203,12 +224,37 @@ def _parser() -> argparse.ArgumentParser:
         "--train_tokens", action="append", default=[], metavar="DIR",
         help="token records of the training, for a second baseline; may be repeated",
     )  # fmt: skip
-    _add_split(report)
-    report.add_argument("--max_clips", type=_positive, default=40, metavar="N", help="for the codec (default 40)")
-    report.add_argument("--max_recordings", type=_positive, metavar="N", help="for the stages (default all)")
+    arguments.add_split(report)
+    report.add_argument(
+        "--max_clips", type=arguments.positive, default=40, metavar="N", help="for the codec (default 40)"
+    )
+    report.add_argument("--max_recordings", type=arguments.positive, metavar="N", help="for the stages (default all)")
     report.add_argument("--no_merge", action="store_true", help="leave the bundle as it is")
-    _add_bundle(report, default=None)
-    _add_json(report)
+    arguments.add_bundle(report, default=None, required=True)
+    arguments.add_json(report)
+
+    evaluate = subparsers.add_parser(
+        "eval",
+        help="Measure: every figure of the paper, one command each, and one report of all.",
+        description="Measure: every figure of the paper, one command each, and one report of all.",
+        epilog="example:\n  audiolm eval visqol --reference a.wav --degraded b.wav --json -",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    metrics = evaluate.add_subparsers(dest="metric", required=True, metavar="NAME", parser_class=_Parser)
+    for name in eval_commands.NAMES:
+        module = importlib.import_module(f"audiolm_jax.eval_commands.{name}")
+        metric = metrics.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=textwrap.fill(module.SUMMARY, 80),
+            epilog=f"example:\n  {module.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(metric)
+        arguments.add_json(metric)
+        metric.set_defaults(run=commands.evaluate, measure=module.run)
 
     info = command(
         "info",
@@ -217,67 +263,8 @@ def _parser() -> argparse.ArgumentParser:
         "audiolm info small --json -",
     )
     info.add_argument("bundle", nargs="?", default="small", metavar="DIR", help="a bundle (default small)")
-    _add_json(info)
+    arguments.add_json(info)
     return parser
-
-
-def _add_bundle(parser, default="small"):
-    shipped = "a bundle folder, or the name of one that ships"
-    parser.add_argument(
-        "--bundle",
-        default=default,
-        required=default is None,
-        metavar="DIR",
-        help=shipped + (f" (default {default})" if default else ""),
-    )
-
-
-def _add_split(parser):
-    parser.add_argument(
-        "--heldout_speakers", type=_whole, default=20, metavar="N", help="speakers kept out of training (default 20)"
-    )
-    parser.add_argument(
-        "--split_seed", type=_whole, default=0, metavar="N", help="decides which speakers these are (default 0)"
-    )
-
-
-def _add_json(parser):
-    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON, to a file or to - (stdout)")
-
-
-def _number(text: str, kind: type, least: float) -> int | float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = math.nan
-    if not least <= value < math.inf:
-        name = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"{text!r} is not {name} of at least {least:g}")
-    return value
-
-
-def _whole(text: str) -> int:
-    return _number(text, int, 0)
-
-
-def _positive(text: str) -> int:
-    return _number(text, int, 1)
-
-
-def _length(text: str) -> float:
-    return _number(text, float, 0.01)
-
-
-def _per_stage(kind: type):
-    """A type of argument: one number for all three stages, or three with commas between them."""
-
-    def parse(text: str) -> tuple:
-        values = tuple(_number(part.strip(), kind, 0) for part in text.split(","))
-        if len(values) not in (1, 3):
-            raise argparse.ArgumentTypeError(f"{text!r} is not one number or three with commas between them")
-        return values if len(values) == 3 else values * 3
-
-    return parse
 
 
 if __name__ == "__main__":

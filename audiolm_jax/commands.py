@@ -226,6 +226,22 @@ def report(args: Namespace) -> int:
     return 0
 
 
+def evaluate(args: Namespace) -> int:
+    """Runs one metric of `eval_commands`, and prints its figures."""
+    measurement = args.measure(args)
+    if measurement is None:  # a command that has written files and said so
+        return 0
+    if args.json != "-":
+        for name, value in measurement.figures.items():
+            low_high = measurement.intervals.get(name)
+            shown = "not defined" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+            print(f"{name}: {shown}" + (f"  [{low_high[0]:.4g}, {low_high[1]:.4g}]" if low_high else ""))
+        for note in measurement.notes:
+            print(f"note: {note}", file=sys.stderr)
+    _write_json(args.json, measurement.to_json())
+    return 0
+
+
 def info(args: Namespace) -> int:
     """Tells what is in a bundle."""
     from audiolm_jax.bundle import Bundle, describe, describe_in_words

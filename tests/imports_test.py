@@ -23,6 +23,8 @@ RANK = {
     "generation": 7,
     "evaluation": 8,
     "listening_page": 8,
+    "arguments": 8,
+    "eval_commands": 9,
     "commands": 9,
     "cli": 10,
 }
@@ -47,7 +49,11 @@ EXTRAS_ONLY = (
     "clu",
     "visqol",
     "jiwer",
+    "pesq",
+    "pystoi",
     "pocketsphinx",
+    "torch",
+    "transformers",
     "matplotlib",
 )
 

@@ -1,0 +1,81 @@
+"""Arguments that several commands share, and the types of their values."""
+
+import argparse
+import math
+
+
+def number(text: str, kind: type, least: float) -> int | float:
+    """A number of at least `least`, or argparse's error."""
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value < math.inf:
+        name = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {name} of at least {least:g}")
+    return value
+
+
+def whole(text: str) -> int:
+    """0, 1, 2 ..."""
+    return number(text, int, 0)
+
+
+def positive(text: str) -> int:
+    """1, 2, 3 ..."""
+    return number(text, int, 1)
+
+
+def length(text: str) -> float:
+    """Seconds, at least 0.001."""
+    return number(text, float, 0.001)
+
+
+def per_stage(kind: type):
+    """A type of argument: one number for all three stages, or three with commas between them."""
+
+    def parse(text: str) -> tuple:
+        values = tuple(number(part.strip(), kind, 0) for part in text.split(","))
+        if len(values) not in (1, 3):
+            raise argparse.ArgumentTypeError(f"{text!r} is not one number or three with commas between them")
+        return values if len(values) == 3 else values * 3
+
+    return parse
+
+
+def add_bundle(parser, default: str | None = "small", required: bool = False) -> None:
+    """--bundle."""
+    shown = f" (default {default})" if default else ""
+    parser.add_argument(
+        "--bundle", default=default, required=required, metavar="DIR",
+        help=f"a bundle folder, or the name of one that ships{shown}",
+    )  # fmt: skip
+
+
+def add_data(parser, required: bool = True) -> None:
+    """--data and the split of its speakers."""
+    parser.add_argument(
+        "--data", action="append", required=required, metavar="DIR",
+        help="audio, one folder for each speaker, with transcripts where there are any; may be repeated",
+    )  # fmt: skip
+    add_split(parser)
+
+
+def add_split(parser) -> None:
+    """--heldout_speakers and --split_seed."""
+    parser.add_argument(
+        "--heldout_speakers", type=whole, default=20, metavar="N", help="speakers kept out of training (default 20)"
+    )
+    parser.add_argument(
+        "--split_seed", type=whole, default=0, metavar="N", help="decides which speakers these are (default 0)"
+    )
+
+
+def add_seed(parser) -> None:
+    """--seed."""
+    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="of everything that is drawn (default 0)")
+
+
+def add_json(parser) -> None:
+    """--json."""
+    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON, to a file or to - (stdout)")

@@ -1,0 +1,27 @@
+"""`audiolm eval ladder`."""
+
+from audiolm_jax import arguments
+
+SUMMARY = "Which part fails: codec alone, then generated fine, coarse and all tokens, each with every distance."
+EXAMPLE = "audiolm eval ladder --bundle small --data speech/ --output work/samples --json -"
+
+
+def add_arguments(parser) -> None:
+    """The arguments of this command."""
+    arguments.add_data(parser)
+    arguments.add_bundle(parser)
+    parser.add_argument("--classifier", metavar="DIR", help="of speakers, a work directory; without it similarity only")
+    parser.add_argument("--asr", default="pocketsphinx", metavar="NAME", help="as for `audiolm eval wer`")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the generated recordings go")
+    parser.add_argument(
+        "--min_seconds", type=arguments.length, default=4.0, metavar="S", help="of recordings (default 4)"
+    )
+    parser.add_argument("--max_seconds", type=arguments.length, default=10.0, metavar="S", help="default 10")
+    parser.add_argument("--max_recordings", type=arguments.positive, metavar="N", help="default all")
+    parser.add_argument("--num_samples", type=arguments.positive, default=3, metavar="N", help="of each (default 3)")
+    arguments.add_seed(parser)
+
+
+def run(args):
+    """The measurement."""
+    raise NotImplementedError

@@ -1,0 +1,35 @@
+"""`audiolm eval samples`."""
+
+from audiolm_jax import arguments
+
+SUMMARY = "Make the recordings that the other metrics measure: reconstructions, regenerations and continuations."
+EXAMPLE = "audiolm eval samples --bundle small --data speech/ --output work/samples --kinds reconstruction,continuation"
+
+
+def add_arguments(parser) -> None:
+    """The arguments of this command."""
+    arguments.add_data(parser)
+    arguments.add_bundle(parser)
+    parser.add_argument("--output", required=True, metavar="DIR", help="started again, it keeps what is done")
+    parser.add_argument(
+        "--kinds", default="original,reconstruction,fine,acoustic,continuation", metavar="LIST",
+        help="which, with commas between them (default all)",
+    )  # fmt: skip
+    parser.add_argument("--split", choices=("heldout", "train", "all"), default="heldout", help="default heldout")
+    parser.add_argument(
+        "--min_seconds", type=arguments.length, default=4.0, metavar="S", help="of recordings (default 4)"
+    )
+    parser.add_argument("--max_seconds", type=arguments.length, default=10.0, metavar="S", help="default 10")
+    parser.add_argument("--max_recordings", type=arguments.positive, metavar="N", help="default all")
+    parser.add_argument("--num_samples", type=arguments.positive, default=3, metavar="N", help="of each (default 3)")
+    parser.add_argument("--prompt_seconds", type=arguments.length, default=3.0, metavar="S", help="default 3")
+    parser.add_argument(
+        "--seconds", type=arguments.length, default=7.0, metavar="S", help="of continuations (default 7)"
+    )
+    parser.add_argument("--temperature", type=arguments.per_stage(float), metavar="T", help="default: the bundle's")
+    arguments.add_seed(parser)
+
+
+def run(args):
+    """Makes them."""
+    raise NotImplementedError
