@@ -23,6 +23,7 @@ CORE = [
     "grain>=0.2.18,<0.4",
     "array-record>=0.8.3,<0.10; sys_platform != 'win32'",
     "etils[epath,epy]>=1.12,<2",
+    "threadpoolctl>=3.1,<4",
     "tqdm>=4.66,<5",
 ]
 
@@ -46,10 +47,14 @@ EXTRAS = {
     ],
     # More distances between recordings; pesq is compiled on installation.
     "quality": ["pesq>=0.0.4,<0.1", "pystoi>=0.4.1,<0.5"],
+    # ViSQOL's lattice mapping, beside `eval`.
+    "lattice": ["ai-edge-litert>=2.1.5,<3"],
     # Speech recognition with a model of Hugging Face's formats, in place of pocketsphinx.
     "asr": ["transformers>=5.0,<6", "torch>=2.6,<3"],
     "tpu": ["jax[tpu]>=0.10.2,<0.12"],
     "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
+    # Speech of synthetic voices, for launch/make_espeak_speech.py.
+    "espeak": ["espeakng-loader>=0.2.4,<0.3"],
     "demo": ["gradio>=6.31,<7", "espeakng-loader>=0.2.4,<0.3"],
     "test": ["pytest>=9.0,<10", "pytest-xdist>=3.8,<4", "hypothesis>=6.150,<7", "ruff>=0.15,<0.18"],
 }
@@ -73,7 +78,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["audiolm_jax", "audiolm_jax.*"]),
-    package_data={"audiolm_jax": ["bundles/**/*", "listening_page.css", "listening_page.js"]},
+    package_data={"audiolm_jax": ["bundles/**/*", "listening_page.css", "listening_page.js", "report_page.css"]},
     cmdclass={"build_py": BuildWithGinFiles},
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -8,23 +8,7 @@ import textwrap
 
 from audiolm_jax import arguments, commands, eval_commands
 from audiolm_jax.errors import UserError
-
-# Packages that only an extra brings, so that their absence can be told in one line.
-_EXTRA_OF_PACKAGE = {
-    "apache_beam": "train",
-    "seqio": "train",
-    "tensorflow": "train",
-    "tensorflow_datasets": "train",
-    "tensorboard": "train",
-    "visqol": "eval",
-    "jiwer": "eval",
-    "pocketsphinx": "eval",
-    "transformers": "asr",
-    "torch": "asr",
-    "pesq": "quality",
-    "pystoi": "quality",
-    "matplotlib": "eval",
-}
+from audiolm_jax.extras import how_to_install
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,10 +31,9 @@ def main(argv: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(command, f"{where}{error.strerror or error}")
     except ModuleNotFoundError as error:
-        extra = _EXTRA_OF_PACKAGE.get((error.name or "").split(".")[0])
-        if extra is None:
+        if (remedy := how_to_install(error)) is None:
             raise
-        return _fail(command, f"this needs {error.name}; install it with: pip install 'audiolm_jax[{extra}]'")
+        return _fail(command, remedy)
     except KeyboardInterrupt:
         print(f"audiolm {command}: stopped", file=sys.stderr)
         return 130
@@ -190,10 +173,12 @@ def _parser() -> argparse.ArgumentParser:
         "bundle",
         commands.bundle,
         "Make a bundle from the work directories of trainings: first of the tokenizers (--codec, --kmeans), then of "
-        "the whole system (--tokenizers and the stages that were trained on their tokens).",
+        "the whole system (--tokenizers and the stages that were trained on their tokens). Classifiers can be added "
+        "to a bundle later (--system).",
         "audiolm bundle work/tokenizers --codec work/codec --kmeans work/kmeans --name mine --licence CC-BY-4.0\n"
         "  audiolm bundle work/bundle --tokenizers work/tokenizers "
-        "--semantic work/semantic --coarse work/coarse --fine work/fine",
+        "--semantic work/semantic --coarse work/coarse --fine work/fine\n"
+        "  audiolm bundle work/bundle --system work/bundle --detector work/detector --overwrite",
     )
     bundle.add_argument("output", metavar="OUT", help="folder of the new bundle")
     bundle.add_argument("--codec", metavar="DIR", help="work directory of a codec")
@@ -202,6 +187,11 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("--tokenizers", metavar="DIR", help="a bundle whose tokenizers are taken")
     for stage in commands.STAGES:
         bundle.add_argument(f"--{stage}", metavar="DIR", help=f"work directory of the {stage} stage")
+    bundle.add_argument("--system", metavar="DIR", help="a bundle to which classifiers are added")
+    bundle.add_argument(
+        "--detector", metavar="DIR", help="work directory of a detector, trained on what this system made"
+    )
+    bundle.add_argument("--speaker", metavar="DIR", help="work directory of a speaker classifier, for its embeddings")
     bundle.add_argument("--name", help="of the system")
     bundle.add_argument("--licence", help="of the weights; required with --codec")
     bundle.add_argument(
@@ -210,28 +200,6 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("--prompt", metavar="FILE", help="a WAV file that goes with it")
     bundle.add_argument("--weight_dtype", choices=("float16", "bfloat16"), default="float16", help="default float16")
     bundle.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
-
-    report = command(
-        "report",
-        commands.report,
-        "Measure a bundle on speakers that were held out of its training: the codec by ViSQOL and SI-SDR, the stages "
-        "by nats per token. Writes report.json and report.md, and the figures into the bundle's model card.",
-        "audiolm report --bundle work/bundle --data speech/ --output work/report --train_tokens work/tokens",
-    )
-    report.add_argument("--data", required=True, action="append", metavar="DIR", help="speech; may be repeated")
-    report.add_argument("--output", required=True, metavar="DIR", help="folder of report.json and report.md")
-    report.add_argument(
-        "--train_tokens", action="append", default=[], metavar="DIR",
-        help="token records of the training, for a second baseline; may be repeated",
-    )  # fmt: skip
-    arguments.add_split(report)
-    report.add_argument(
-        "--max_clips", type=arguments.positive, default=40, metavar="N", help="for the codec (default 40)"
-    )
-    report.add_argument("--max_recordings", type=arguments.positive, metavar="N", help="for the stages (default all)")
-    report.add_argument("--no_merge", action="store_true", help="leave the bundle as it is")
-    arguments.add_bundle(report, default=None, required=True)
-    arguments.add_json(report)
 
     evaluate = subparsers.add_parser(
         "eval",

@@ -10,6 +10,7 @@ from pathlib import Path
 from audiolm_jax.errors import UserError
 
 STAGES = ("semantic", "coarse", "fine")
+CLASSIFIERS = ("detector", "speaker")
 
 
 def train(args: Namespace) -> int:
@@ -123,7 +124,7 @@ def codec(args: Namespace) -> int:
     from audiolm_jax.audio import Waveform, read_audio, write_audio
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.codec.chunked import DEFAULT_CHUNK_SECONDS, decode_chunked, encode_chunked
-    from audiolm_jax.evaluation.codec_quality import si_sdr_db
+    from audiolm_jax.evaluation.signal_quality import si_sdr_db
 
     bundle = Bundle.load(args.bundle)
     codec, params = bundle.codec, bundle.codec_params
@@ -165,16 +166,20 @@ def codec(args: Namespace) -> int:
 def bundle(args: Namespace) -> int:
     """Puts work directories together as a bundle."""
     from audiolm_jax.bundle import describe_in_words
-    from audiolm_jax.bundle.workdirs import export_system, export_tokenizers
+    from audiolm_jax.bundle.workdirs import add_classifiers, export_system, export_tokenizers
 
     stages = {name: getattr(args, name) for name in STAGES if getattr(args, name)}
-    if (args.tokenizers is None) == (args.codec is None):
-        raise UserError("give --codec and --kmeans for a bundle of tokenizers, or --tokenizers and stages for a system")
+    classifiers = {name: getattr(args, name) for name in CLASSIFIERS if getattr(args, name)}
+    if sum(source is not None for source in (args.tokenizers, args.codec, args.system)) != 1:
+        raise UserError(
+            "give --codec and --kmeans for a bundle of tokenizers, --tokenizers and stages for a system, or --system "
+            "and classifiers to add them"
+        )
     if args.codec is not None:
         if not (args.kmeans and args.name and args.licence):
             raise UserError("with --codec give --kmeans, --name and --licence too")
-        if stages or args.prompt:
-            raise UserError("stages and --prompt go with --tokenizers: make a bundle of the tokenizers first")
+        if stages or classifiers or args.prompt:
+            raise UserError("stages, classifiers and --prompt go with --tokenizers: make a bundle of these first")
         made = export_tokenizers(
             args.output,
             args.codec,
@@ -186,11 +191,13 @@ def bundle(args: Namespace) -> int:
             weight_dtype=args.weight_dtype,
             overwrite=args.overwrite,
         )
-    else:
+        print(describe_in_words(made))
+        return 0
+    if args.kmeans or args.w2v_bert or args.licence or args.data:
+        raise UserError("--kmeans, --w2v_bert, --licence and --data are given when the tokenizers are made")
+    if args.tokenizers is not None:
         if not stages:
             raise UserError("give at least one of --semantic, --coarse and --fine with --tokenizers")
-        if args.kmeans or args.w2v_bert or args.licence or args.data:
-            raise UserError("--kmeans, --w2v_bert, --licence and --data are given when the tokenizers are made")
         made = export_system(
             args.output,
             args.tokenizers,
@@ -199,45 +206,28 @@ def bundle(args: Namespace) -> int:
             prompt=args.prompt,
             weight_dtype=args.weight_dtype,
             overwrite=args.overwrite,
+            classifier_workdirs=classifiers,
         )
+    else:
+        if not classifiers or stages or args.prompt or args.name:
+            raise UserError("with --system give --detector, --speaker or both, and nothing else")
+        made = add_classifiers(args.output, args.system, classifiers, args.overwrite)
     print(describe_in_words(made))
-    return 0
-
-
-def report(args: Namespace) -> int:
-    """Measures a bundle on held-out speakers."""
-    from audiolm_jax.bundle import Bundle
-    from audiolm_jax.evaluation.heldout import ReportSettings, markdown, measure, write_report
-
-    settings = ReportSettings(
-        folders=tuple(args.data),
-        heldout_speakers=args.heldout_speakers,
-        split_seed=args.split_seed,
-        max_clips=args.max_clips,
-        max_recordings=args.max_recordings,
-        train_tokens=tuple(args.train_tokens),
-    )
-    bundle = Bundle.load(args.bundle)
-    measured = measure(bundle, settings)
-    write_report(bundle, measured, args.output, merge=not args.no_merge)
-    if args.json != "-":
-        print(markdown(bundle, measured), end="")
-    _write_json(args.json, {"bundle": bundle.name, **measured})
     return 0
 
 
 def evaluate(args: Namespace) -> int:
     """Runs one metric of `eval_commands`, and prints its figures."""
     measurement = args.measure(args)
-    if measurement is None:  # a command that has written files and said so
-        return 0
+    if measurement is None or isinstance(measurement, int):  # of a command that writes and tells by itself
+        return measurement or 0
     if args.json != "-":
         for name, value in measurement.figures.items():
             low_high = measurement.intervals.get(name)
             shown = "not defined" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
             print(f"{name}: {shown}" + (f"  [{low_high[0]:.4g}, {low_high[1]:.4g}]" if low_high else ""))
-        for note in measurement.notes:
-            print(f"note: {note}", file=sys.stderr)
+    for note in measurement.notes:
+        print(f"note: {note}", file=sys.stderr)
     _write_json(args.json, measurement.to_json())
     return 0
 

@@ -18,19 +18,21 @@ RANK = {
     "tokens": 2,
     "data": 3,
     "lm": 4,
+    "classifier": 4,
     "training": 5,
     "bundle": 6,
     "generation": 7,
-    "evaluation": 8,
     "listening_page": 8,
     "arguments": 8,
-    "eval_commands": 9,
-    "commands": 9,
-    "cli": 10,
+    "evaluation": 9,
+    "eval_commands": 10,
+    "commands": 10,
+    "cli": 11,
 }
 # Leaves import nothing of ours but other leaves and may be imported from everywhere.
 LEAVES = {
     "errors",
+    "extras",
     "files",
     "fingerprint",
     "png",
@@ -55,6 +57,7 @@ EXTRAS_ONLY = (
     "torch",
     "transformers",
     "matplotlib",
+    "ai_edge_litert",
 )
 
 

@@ -16,9 +16,11 @@ from audiolm_jax.bundle.manifest import (
     STAGE_ORDER,
     Manifest,
     check_joins,
+    classifier_file,
     read_manifest,
     weights_file,
 )
+from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.codec.soundstream import SoundStream
 from audiolm_jax.errors import UserError
 from audiolm_jax.lm.config import TransformerConfig
@@ -56,6 +58,23 @@ class LanguageModel:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class BundledClassifier:
+    """A trained classifier of clips.
+
+    Attributes:
+        config: shape and class names.
+        variables: float32 parameters and running statistics of `ClipClassifier(config)`.
+        codec_fingerprint: of the codec of the system that it was made for.
+        steps: updates of its training.
+    """
+
+    config: ClipClassifierConfig
+    variables: Any
+    codec_fingerprint: str
+    steps: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Bundle:
     """A trained system: tokenizers, and the language models of none, some or all stages.
 
@@ -65,6 +84,7 @@ class Bundle:
         codec, codec_params: waveform <-> acoustic tokens.
         semantic, semantic_params: waveform -> semantic tokens.
         language_models: by stage name; empty for tokenizers alone.
+        classifiers: "detector" of its continuations, "speaker" for embeddings of voices; none, one or both.
         metrics: figures on held-out speakers.
         provenance: what it was made of, plain JSON values.
         config_gin: the gin text of its trainings, for readers.
@@ -84,6 +104,7 @@ class Bundle:
     config_gin: str = ""
     prompt: bytes | None = None
     path: Path | None = None
+    classifiers: dict[str, BundledClassifier] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def codec_fingerprint(self) -> str:
@@ -127,7 +148,8 @@ class Bundle:
         folder = find_bundle(name_or_dir)
         manifest = read_manifest(folder)
         files = {name: _read_checked(folder, name, manifest) for name in manifest.files}
-        for name in (CODEC_FILE, SEMANTIC_FILE, *map(weights_file, manifest.language_models)):
+        parts = (*map(weights_file, manifest.language_models), *map(classifier_file, manifest.classifiers))
+        for name in (CODEC_FILE, SEMANTIC_FILE, *parts):
             if name not in files:
                 raise UserError(f"{folder / MANIFEST_NAME} does not list {name}; export the bundle again")
 
@@ -155,6 +177,15 @@ class Bundle:
             config_gin=files.get(CONFIG_NAME, b"").decode(),
             prompt=files.get(PROMPT_NAME),
             path=folder,
+            classifiers={
+                name: BundledClassifier(
+                    config=entry.config,
+                    variables=weights.decode(files[classifier_file(name)], str(folder / classifier_file(name))),
+                    codec_fingerprint=entry.codec_fingerprint,
+                    steps=entry.steps,
+                )
+                for name, entry in manifest.classifiers.items()
+            },
         )
         _check_fingerprints(bundle, manifest)
         return bundle

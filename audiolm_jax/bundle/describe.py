@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from audiolm_jax.bundle.bundle import Bundle
-from audiolm_jax.bundle.manifest import CODEC_FILE, SEMANTIC_FILE, weights_file
+from audiolm_jax.bundle.manifest import CODEC_FILE, SEMANTIC_FILE, classifier_file, weights_file
 from audiolm_jax.bundle.model_card import flat, in_words
 
 
@@ -60,6 +60,16 @@ def describe(bundle: Bundle) -> dict[str, Any]:
             "collapse_repeats": model.stage.collapse_repeats,
             "steps": model.steps,
         }
+    for name, classifier in bundle.classifiers.items():
+        parts[name] = {
+            "kind": "ClipClassifier",
+            "parameters": count_parameters(classifier.variables["params"]),
+            "bytes": _size(bundle, classifier_file(name)),
+            "channels": list(classifier.config.channels),
+            "num_classes": classifier.config.num_classes,
+            "clip_seconds": classifier.config.clip_seconds,
+            "steps": classifier.steps,
+        }
     total_bytes = None
     if bundle.path is not None:
         total_bytes = sum(path.stat().st_size for path in bundle.path.iterdir() if path.is_file())
@@ -109,6 +119,11 @@ def _part_in_words(name: str, part: dict[str, Any]) -> str:
         return (
             f"{part['vocab_size']} clusters at {part['frames_hz']:g} Hz, {part['bitrate_bps'] / 1000:g} kbps, "
             f"fingerprint {part['fingerprint']}"
+        )
+    if part["kind"] == "ClipClassifier":
+        return (
+            f"{len(part['channels'])} blocks up to {part['channels'][-1]} channels, {part['num_classes']} classes, "
+            f"clips of {part['clip_seconds']:g} s, {part['steps']} steps"
         )
     return (
         f"{part['num_layers']} layers, {part['num_heads']} heads, {part['embed_dim']} wide, {part['vocab_size']} ids, "

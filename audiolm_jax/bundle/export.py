@@ -13,6 +13,7 @@ from audiolm_jax.bundle import weights
 from audiolm_jax.bundle.bundle import Bundle
 from audiolm_jax.bundle.manifest import (
     CARD_NAME,
+    CLASSIFIER_NAMES,
     CODEC_FILE,
     CODEC_KIND,
     CONFIG_NAME,
@@ -22,11 +23,13 @@ from audiolm_jax.bundle.manifest import (
     SEMANTIC_FILE,
     SEMANTIC_KIND,
     STAGE_ORDER,
+    ClassifierEntry,
     CodecEntry,
     LanguageModelEntry,
     Manifest,
     SemanticEntry,
     check_joins,
+    classifier_file,
     file_entry,
     read_manifest,
     weights_file,
@@ -95,7 +98,7 @@ def _may_replace(folder: Path, overwrite: bool) -> bool:
     """An empty folder always; with `overwrite` also one that holds nothing but files of a bundle."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {str(folder)}
     ours = {MANIFEST_NAME, CARD_NAME, CONFIG_NAME, PROMPT_NAME, CODEC_FILE, SEMANTIC_FILE}
-    ours |= {weights_file(name) for name in STAGE_ORDER}
+    ours |= {weights_file(name) for name in STAGE_ORDER} | {classifier_file(name) for name in CLASSIFIER_NAMES}
     return not names or (overwrite and names <= ours)
 
 
@@ -133,6 +136,8 @@ def _render(bundle: Bundle, weight_dtype: str) -> tuple[dict[str, bytes], Manife
     }
     for name, model in bundle.language_models.items():
         flat[weights_file(name)] = weights.rounded(model.params, weight_dtype, f"{name} language model")
+    for name, classifier in bundle.classifiers.items():
+        flat[classifier_file(name)] = weights.rounded(classifier.variables, weight_dtype, f"classifier {name}")
     files = {name: weights.encode(arrays) for name, arrays in flat.items()}
     if bundle.config_gin:
         files[CONFIG_NAME] = bundle.config_gin.encode()
@@ -161,6 +166,10 @@ def _render(bundle: Bundle, weight_dtype: str) -> tuple[dict[str, bytes], Manife
         files={name: file_entry(data) for name, data in files.items()},
         metrics=bundle.metrics,
         provenance={**bundle.provenance, "versions": _versions()},
+        classifiers={
+            name: ClassifierEntry(classifier.config, classifier.steps, classifier.codec_fingerprint)
+            for name, classifier in bundle.classifiers.items()
+        },
     )
     card = model_card(manifest).encode()
     files[CARD_NAME] = card

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from audiolm_jax.bundle.plain_json import from_plain, to_plain
+from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.codec.soundstream import SoundStreamConfig
 from audiolm_jax.errors import UserError
 from audiolm_jax.files import replace_file
@@ -22,6 +23,10 @@ PROMPT_NAME = "prompt.wav"
 CODEC_KIND, CODEC_FILE = "soundstream", "codec.safetensors"
 SEMANTIC_KIND, SEMANTIC_FILE = "w2v_bert", "semantic.safetensors"
 STAGE_ORDER = ("semantic", "coarse", "fine")
+# Optional: a detector of this system's continuations, and a network whose embeddings tell speakers apart.
+CLASSIFIER_NAMES = ("detector", "speaker")
+# What a detector tells apart, by the names of their folders: real speech through the codec, and made speech.
+REAL_CLASS, SYNTHETIC_CLASS = "reconstruction", "continuation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +67,15 @@ class LanguageModelEntry:
 
 
 @dataclasses.dataclass(frozen=True)
+class ClassifierEntry:
+    """A classifier of clips, and the fingerprint of the codec of the system that it was made for."""
+
+    config: ClipClassifierConfig
+    steps: int
+    codec_fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """Everything about a bundle but its weights.
 
@@ -73,7 +87,8 @@ class Manifest:
         codec, semantic: the tokenizers.
         language_models: by stage name; empty for tokenizers alone.
         files: every other file of the folder by name.
-        metrics: figures on held-out speakers, see `evaluation.heldout`.
+        metrics: figures on held-out speakers, see `evaluation.report.manifest_metrics`.
+        classifiers: by name, see `CLASSIFIER_NAMES`; bundles that were written without any have no such entry.
         provenance: what it was made of: {"data": [...], "steps": {...}, "versions": {...}, ...}, values of plain JSON.
     """
 
@@ -87,11 +102,17 @@ class Manifest:
     files: dict[str, FileEntry]
     metrics: dict[str, Any]
     provenance: dict[str, Any]
+    classifiers: dict[str, ClassifierEntry] = dataclasses.field(default_factory=dict)
 
 
 def weights_file(stage_name: str) -> str:
     """File name of a stage's weights."""
     return f"lm_{stage_name}.safetensors"
+
+
+def classifier_file(name: str) -> str:
+    """File name of a classifier's weights."""
+    return f"classifier_{name}.safetensors"
 
 
 def file_entry(data: bytes) -> FileEntry:
@@ -134,11 +155,15 @@ def read_manifest(folder: Path) -> Manifest:
     for name, entry in manifest.language_models.items():
         if name not in STAGE_ORDER or entry.stage.name != name:
             raise UserError(f"{path}: language model {name!r} belongs to stage {entry.stage.name!r}; export it again")
+    for name in manifest.classifiers:
+        if name not in CLASSIFIER_NAMES:
+            known = ", ".join(CLASSIFIER_NAMES)
+            raise UserError(f"{path}: classifier {name!r} is unknown, this version knows {known}; update audiolm_jax")
     return manifest
 
 
 def check_joins(manifest: Manifest, where: str) -> None:
-    """Raises UserError where a language model was trained on tokens of other tokenizers than the manifest's."""
+    """Raises UserError where a language model or a classifier belongs to other tokenizers than the manifest's."""
     for name, entry in manifest.language_models.items():
         pairs = (
             ("codec", entry.codec_fingerprint, manifest.codec.fingerprint),
@@ -150,3 +175,9 @@ def check_joins(manifest: Manifest, where: str) -> None:
                     f"{where}: the {name} language model was trained on tokens of {part} {trained_on}, but the {part} "
                     f"here is {here}; tokenize with the exported tokenizers and train the stage on those tokens"
                 )
+    for name, entry in manifest.classifiers.items():
+        if entry.codec_fingerprint != manifest.codec.fingerprint:
+            raise UserError(
+                f"{where}: the classifier {name!r} was made for a system with codec {entry.codec_fingerprint}, but the "
+                f"codec here is {manifest.codec.fingerprint}; train it on recordings made with this system"
+            )

@@ -11,6 +11,10 @@ _STAGE_TEXTS = {
     "coarse": "coarse acoustic tokens from semantic tokens",
     "fine": "fine acoustic tokens from coarse ones",
 }
+_CLASSIFIER_TEXTS = {
+    "detector": "classifier of one-second clips: continuations by this system against recordings through its codec",
+    "speaker": "classifier of speakers on one-second clips, for embeddings of voices",
+}
 
 
 def model_card(manifest: "Manifest") -> str:
@@ -62,6 +66,8 @@ def _parts(manifest: "Manifest") -> str:
             f"| {name} stage | Transformer, {config.num_layers} layers, {config.embed_dim} wide: {_STAGE_TEXTS[name]} "
             f"| |"
         )
+    for name, entry in manifest.classifiers.items():
+        lines.append(f"| {name} | {_CLASSIFIER_TEXTS[name]}, {len(entry.config.channels)} blocks of convolutions | |")
     size = sum(entry.bytes for entry in manifest.files.values()) / 1e6
     return "\n".join(lines) + f"\n\nWeights are {manifest.weight_dtype}, {size:.1f} MB with everything."
 
@@ -79,6 +85,7 @@ def _training(manifest: "Manifest") -> str:
             lines.append(f"- Data: {corpus}")
     steps = dict(provenance.get("steps", {}))
     steps |= {f"{name} stage": entry.steps for name, entry in manifest.language_models.items() if entry.steps}
+    steps |= {name: entry.steps for name, entry in manifest.classifiers.items() if entry.steps}
     lines += [f"- Steps: {name}, {count}" for name, count in steps.items()]
     versions = provenance.get("versions", {})
     lines += ["- Made with " + ", ".join(f"{name} {version}" for name, version in versions.items())] if versions else []
@@ -88,7 +95,7 @@ def _training(manifest: "Manifest") -> str:
 def _figures(metrics: Mapping[str, Any]) -> str:
     rows = list(flat(metrics))
     if not rows:
-        return "None yet: `audiolm report` measures them on held-out speakers."
+        return "None yet: `audiolm eval all --only codec,perplexity --merge` measures them on held-out speakers."
     lines = ["On speakers that were held out of all training.", "", "| figure | value |", "|---|---|"]
     return "\n".join(lines + [f"| {name} | {in_words(value)} |" for name, value in rows])
 

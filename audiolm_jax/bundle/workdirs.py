@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 
-from audiolm_jax.bundle.bundle import Bundle, LanguageModel
+from audiolm_jax.bundle.bundle import Bundle, BundledClassifier, LanguageModel, find_bundle
 from audiolm_jax.bundle.export import export_bundle
+from audiolm_jax.bundle.manifest import CLASSIFIER_NAMES, REAL_CLASS, SYNTHETIC_CLASS, read_manifest
+from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.codec.learner import SoundStreamLearner
 from audiolm_jax.codec.soundstream import SoundStream
 from audiolm_jax.data.feed import TokenFeed
@@ -89,6 +91,7 @@ def export_system(
     prompt: str | Path | None = None,
     weight_dtype: str = "float16",
     overwrite: bool = False,
+    classifier_workdirs: Mapping[str, str | Path] | None = None,
 ) -> Bundle:
     """Bundle of exported tokenizers and the language models that were trained on their tokens.
 
@@ -99,6 +102,7 @@ def export_system(
         name: of the system; the tokenizers' if not given.
         prompt: a WAV file that goes with it as prompt.wav.
         weight_dtype, overwrite: see `export_bundle`.
+        classifier_workdirs: see `with_classifiers`.
 
     Raises:
         UserError: a stage was trained on tokens of other tokenizers; and as `export_tokenizers`.
@@ -120,7 +124,52 @@ def export_system(
         config_gin=base.config_gin + _sections(texts),
         prompt=base.prompt if prompt is None else Path(prompt).read_bytes(),
     )
-    return export_bundle(system, folder, weight_dtype, overwrite)
+    return export_bundle(with_classifiers(system, classifier_workdirs or {}), folder, weight_dtype, overwrite)
+
+
+def add_classifiers(
+    folder: str | Path, system: str | Path, workdirs: Mapping[str, str | Path], overwrite: bool = False
+) -> Bundle:
+    """A bundle that exists with classifiers added; everything else stays as it is, to the last bit.
+
+    Args:
+        folder: where to; that of the system itself with `overwrite`.
+        system: a bundle.
+        workdirs, overwrite: see `with_classifiers` and `export_bundle`.
+
+    Raises:
+        UserError: as those do.
+    """
+    weight_dtype = read_manifest(find_bundle(system)).weight_dtype
+    return export_bundle(with_classifiers(Bundle.load(system), workdirs), folder, weight_dtype, overwrite)
+
+
+def with_classifiers(bundle: Bundle, workdirs: Mapping[str, str | Path]) -> Bundle:
+    """The bundle with classifiers from the work directories of their trainings, in place of those it may have.
+
+    Args:
+        bundle: the system that a detector's continuations were made with.
+        workdirs: by name, "detector" (of the classes "continuation" and "reconstruction") or "speaker".
+
+    Raises:
+        UserError: a work directory holds no classifier, or a detector has other classes.
+    """
+    classifiers, texts = dict(bundle.classifiers), {}
+    for name, workdir in workdirs.items():
+        arrays, meta = load_params(workdir)
+        if name not in CLASSIFIER_NAMES or "classifier" not in meta:
+            raise UserError(f"{workdir} holds no training of a classifier; give one for the {name}")
+        config = ClipClassifierConfig.from_plain(meta["classifier"])
+        if name == "detector" and set(config.class_names) != {REAL_CLASS, SYNTHETIC_CLASS}:
+            raise UserError(f"{workdir} tells other classes apart than {REAL_CLASS} and {SYNTHETIC_CLASS}; train a "
+                            "detector on a folder with these two")
+        variables = {"params": arrays["params"], **arrays["collections"]}
+        classifiers[name] = BundledClassifier(config, variables, bundle.codec_fingerprint, meta["step"])
+        texts[name] = meta["gin"]
+    config_gin = bundle.config_gin
+    for name, text in texts.items():
+        config_gin = _without_section(config_gin, name) + _sections({name: text})
+    return dataclasses.replace(bundle, classifiers=classifiers, config_gin=config_gin)
 
 
 def _language_model(workdir: str | Path) -> tuple[LanguageModel, str, TokenFeed]:
@@ -176,7 +225,21 @@ def _trained(
     return trained, arrays, meta
 
 
+def _heading(title: str) -> str:
+    rule = "#" + "=" * 79
+    return f"{rule}\n# {title}\n{rule}\n\n"
+
+
 def _sections(texts: Mapping[str, str]) -> str:
     """Gin texts one after the other, each under its title."""
-    rule = "#" + "=" * 79
-    return "".join(f"{rule}\n# {title}\n{rule}\n\n{text.strip()}\n\n" for title, text in texts.items())
+    return "".join(f"{_heading(title)}{text.strip()}\n\n" for title, text in texts.items())
+
+
+def _without_section(text: str, title: str) -> str:
+    """Gin texts of `_sections` without that of one title, if it is there."""
+    before, found, after = text.partition(_heading(title))
+    if not found:
+        return text
+    rule = _heading("").partition("\n")[0]
+    _, next_rule, rest = after.partition(rule)
+    return before + next_rule + rest

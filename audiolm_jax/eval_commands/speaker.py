@@ -26,4 +26,50 @@ def add_arguments(parser) -> None:
 
 def run(args):
     """The measurement."""
-    raise NotImplementedError
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.errors import UserError
+    from audiolm_jax.evaluation import speaker
+    from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
+
+    classifier = None if args.classifier is None else TrainedClassifier.load(args.classifier)
+    if args.reference or args.compare:
+        if args.data or not (args.reference and args.compare):
+            raise UserError("give --reference and --compare together, and no --data with them")
+        embedder = classifier or TrainedClassifier.from_bundle(Bundle.load(args.bundle), "speaker")
+        return speaker.compare(embedder, args.reference, args.compare, args.seed)
+    if not (args.data and args.output and classifier):
+        raise UserError("give --data, --classifier and --output, or --reference and --compare for similarity alone")
+    return _measure_samples(args, classifier)
+
+
+def _measure_samples(args, classifier):
+    """Accuracy and similarity of what the bundle makes of held-out speakers.
+
+    The recordings that the classifier itself did not hear in training are measured too, with their reconstructions.
+    """
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.evaluation import speaker
+    from audiolm_jax.evaluation.recordings import find_recordings
+    from audiolm_jax.evaluation.samples import (
+        ACOUSTIC,
+        CONTINUATION,
+        ORIGINAL,
+        RECONSTRUCTION,
+        SampleSettings,
+        choose_recordings,
+        make_samples,
+    )
+    from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
+
+    bundle = Bundle.load(args.bundle)
+    split = (args.data, args.heldout_speakers, args.split_seed)
+    prompts = choose_recordings(*split, "heldout", args.min_seconds, args.max_seconds, args.max_recordings)
+    chosen = {recording.key for recording in prompts}
+    unheard = [r for r in find_recordings(*split) if r.key in classifier.heldout_keys and r.key not in chosen]
+    settings = SampleSettings(num_samples=args.num_samples, seed=args.seed)
+    kinds = (ORIGINAL, RECONSTRUCTION, ACOUSTIC, CONTINUATION)
+    by_kind = dict(make_samples(bundle, prompts, args.output, settings, kinds))
+    for kind, more in make_samples(bundle, unheard, args.output, settings, (ORIGINAL, RECONSTRUCTION)).items():
+        by_kind[kind] = [*by_kind[kind], *more]
+    embedder = TrainedClassifier.from_bundle(bundle, "speaker") if "speaker" in bundle.classifiers else None
+    return speaker.measure(classifier, by_kind, args.seed, embedder)

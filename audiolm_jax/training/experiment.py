@@ -17,6 +17,7 @@ from typing import Any
 import gin
 
 from audiolm_jax import files
+from audiolm_jax.classifier.learner import ClipClassifierLearner
 from audiolm_jax.data.corpora import FolderCorpus
 from audiolm_jax.data.feed import TokenFeed
 from audiolm_jax.errors import UserError
@@ -157,6 +158,10 @@ def train(
         # Whose tokens a stage learns goes with it, so that it is never joined to other tokenizers.
         tokenizers = experiment.feed.source.manifests[0].tokenizers
         meta["fingerprints"] = {"codec": tokenizers.codec_fingerprint, "semantic": tokenizers.semantic_fingerprint}
+    if isinstance(experiment.learner, ClipClassifierLearner):
+        # Names of the classes and held-out recordings: what is needed to use and to judge it without its data.
+        meta["classifier"] = experiment.learner.config.to_plain()
+        meta["heldout"] = [utterance.key for utterance in experiment.feed.recordings.heldout]
     loop.train(
         experiment.learner,
         experiment.feed,

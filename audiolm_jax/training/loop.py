@@ -150,6 +150,9 @@ def train(
             if saved.get("fingerprints") != (meta or {}).get("fingerprints"):
                 raise UserError(f"{workdir} learned tokens of other tokenizers than those in the data folder; give "
                                 "another --workdir, or the tokens it began with")
+            if saved.get("classifier") != (meta or {}).get("classifier"):
+                raise UserError(f"{workdir} learned other classes than those in the data folder; give another "
+                                "--workdir, or the data it began with")
             print(f"{learner.name}: resuming at step {int(state.step)}", flush=True)
         else:
             state = jax.jit(init, out_shardings=shardings)(first_batch)

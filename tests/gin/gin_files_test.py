@@ -1,6 +1,10 @@
 """Every gin file parses, builds its objects, and declares each macro once; every slip of the pen is an error."""
 
+import atexit
+import functools
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import gin
@@ -8,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from audiolm_jax.classifier.feed import ClipFeed
 from audiolm_jax.codec.soundstream import SoundStreamConfig
 from audiolm_jax.errors import UserError
 from audiolm_jax.lm.config import TransformerConfig
@@ -18,6 +23,7 @@ from audiolm_jax.training import experiment
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "gin" / "exp").glob("*.gin"))
 FILES = sorted((ROOT / "gin").rglob("*.gin"))
+CLASSIFIERS = ("detector", "speaker_classifier")
 DECLARATION = re.compile(r"^([A-Z][A-Z0-9_]*) = (.*?)(  # (.+))?$")
 
 
@@ -25,8 +31,20 @@ def settings_for(name):
     return ["W2V_BERT=/nowhere"] if name.startswith("kmeans") else []
 
 
+@functools.cache
+def folder_of_classes():
+    """Classes are counted when a classifier is built, so it needs a folder with some; their files may be empty."""
+    root = Path(tempfile.mkdtemp(prefix="audiolm_gin_test_"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    for name in ("continuation/a/1", "continuation/b/1", "reconstruction/a/1", "reconstruction/b/1"):
+        (root / name).parent.mkdir(parents=True)
+        (root / f"{name}.wav").touch()
+    return str(root)
+
+
 def load(name, *overrides):
-    return experiment.load(name, [*settings_for(name), *overrides], "/nowhere")
+    data = folder_of_classes() if name in CLASSIFIERS else "/nowhere"
+    return experiment.load(name, [*settings_for(name), *overrides], data)
 
 
 def includes(path):
@@ -43,6 +61,10 @@ def macros_of(path):
 
 
 def abstract_batch(built):
+    if isinstance(built.feed, ClipFeed):
+        rows = built.feed.batch_size
+        samples = jax.ShapeDtypeStruct((rows, built.feed.crop_samples), np.float32)
+        return {"samples": samples, "labels": jax.ShapeDtypeStruct((rows,), np.int32)}
     if hasattr(built.feed, "crop_samples"):
         shape = (built.feed.batch_size, built.feed.crop_samples)
         return {"samples": jax.ShapeDtypeStruct(shape, np.float32), "num_samples": jax.ShapeDtypeStruct(shape[:1], int)}
@@ -104,6 +126,14 @@ def test_the_stages_have_the_papers_crops():
     assert seconds == {"semantic": 30, "coarse": 10, "fine": 3}
 
 
+def test_classifiers_have_the_papers_shape_and_the_classes_of_their_data():
+    for name in CLASSIFIERS:
+        config = load(name)[0].learner.config
+        assert config.channels == (64, 128, 256, 256, 512, 512)
+        assert (config.num_mels, config.frames, config.window_samples) == (64, 100, 400)
+        assert config.class_names == ("continuation", "reconstruction")
+
+
 def test_overrides_need_no_quotes_and_are_parsed_last():
     built, text = load("codec_small", "STEPS=7", "SCHEDULE=constant", "STRIDES=(2,4,5,8)")
     assert built.options.steps == 7
@@ -156,7 +186,7 @@ def test_names_are_found_from_any_folder(tmp_path, monkeypatch):
 
 
 def test_data_must_be_named():
-    for name in ("codec_small", "semantic_small"):
+    for name in ("codec_small", "semantic_small", *CLASSIFIERS):
         with pytest.raises(UserError, match="--data DIR"):
             experiment.load(name)
     with pytest.raises(UserError, match="W2V_BERT"):

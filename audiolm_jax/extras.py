@@ -1,0 +1,24 @@
+"""Which extra of the installation brings which package, so that its absence can be told in one line."""
+
+_EXTRA_OF_PACKAGE = {
+    "apache_beam": "train",
+    "seqio": "train",
+    "tensorflow": "train",
+    "tensorflow_datasets": "train",
+    "tensorboard": "train",
+    "visqol": "eval",
+    "jiwer": "eval",
+    "pocketsphinx": "eval",
+    "matplotlib": "eval",
+    "transformers": "asr",
+    "torch": "asr",
+    "pesq": "quality",
+    "pystoi": "quality",
+    "ai_edge_litert": "lattice",
+}
+
+
+def how_to_install(error: ModuleNotFoundError) -> str | None:
+    """ "this needs visqol; install it with: ..." for a package of an extra; None for any other, which is a bug."""
+    extra = _EXTRA_OF_PACKAGE.get((error.name or "").split(".")[0])
+    return extra and f"this needs {error.name}; install it with: pip install 'audiolm_jax[{extra}]'"
