@@ -25,4 +25,32 @@ def add_arguments(parser) -> None:
 
 def run(args):
     """The measurement."""
-    raise NotImplementedError
+    import dataclasses
+
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.errors import UserError
+    from audiolm_jax.evaluation.perplexity import measure
+    from audiolm_jax.evaluation.recordings import find_recordings, shared_out
+    from audiolm_jax.evaluation.token_records import read_records, tokenize_all
+
+    if bool(args.data) == bool(args.tokens):
+        raise UserError("give --data with recordings, or --tokens with token records")
+    bundle = Bundle.load(args.bundle)
+    notes: tuple[str, ...] = ()
+    seen = "no speaker was held out, so all recordings were scored, also those that were trained on"
+    if args.data:
+        recordings = find_recordings(args.data, args.heldout_speakers, args.split_seed)
+        heldout = [recording for recording in recordings if recording.heldout]
+        records, _, notes = tokenize_all(bundle, shared_out(heldout or recordings, args.max_recordings))
+    else:
+        heldout = read_records(args.tokens, bundle, ("heldout",), args.max_recordings)
+        records = heldout or read_records(args.tokens, bundle, ("train",), args.max_recordings)
+    measured = measure(bundle, records, args.train_tokens, args.batch_size, args.seed)
+    source = {"data": args.data} if args.data else {"tokens": args.tokens}
+    if args.data:
+        source |= {"heldout_speakers": args.heldout_speakers, "split_seed": args.split_seed}
+    return dataclasses.replace(
+        measured,
+        settings={**measured.settings, **source},
+        notes=(*measured.notes, *notes, *(() if heldout else (seen,))),
+    )

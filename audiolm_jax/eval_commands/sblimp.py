@@ -1,25 +1,16 @@
 """`audiolm eval sblimp`."""
 
-from audiolm_jax import arguments
+from audiolm_jax.eval_commands import swuggy
 
 SUMMARY = "Syntax (sBLIMP): how often a grammatical sentence is likelier than one that is not."
-EXAMPLE = "audiolm eval sblimp --gold syntactic/dev/gold.csv --wavs syntactic/dev --json -"
+EXAMPLE = "audiolm eval sblimp --gold syntactic/dev/gold.csv --wavs syntactic/dev --output sblimp.scores --json -"
 
 
 def add_arguments(parser) -> None:
     """The arguments of this command."""
-    parser.add_argument("--gold", required=True, metavar="FILE", help="gold.csv of ZeroSpeech 2021")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--scores", metavar="FILE", help="ready scores, a line 'STEM SCORE' each; higher is likelier")
-    source.add_argument("--wavs", metavar="DIR", help="the recordings, scored by the semantic stage of --bundle")
-    parser.add_argument(
-        "--output", metavar="FILE", help="where the scores of --wavs go; started again, it goes on there"
-    )
-    parser.add_argument("--batch_size", type=arguments.positive, default=16, metavar="N", help="default 16")
-    arguments.add_bundle(parser)
-    arguments.add_seed(parser)
+    swuggy.add_arguments(parser)
 
 
 def run(args):
     """The measurement."""
-    raise NotImplementedError
+    return swuggy.measure_task(args, "sblimp")

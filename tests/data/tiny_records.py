@@ -1,5 +1,6 @@
 """A folder of token records of known content."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,10 @@ def write_folder(folder: Path, speakers: dict[str, int], seed: int = 0, sizes: T
     for split, names in (("train", list(speakers)[:-1]), ("heldout", list(speakers)[-1:])):
         keys = [(f"{name}/{n}", name) for name in names for n in range(speakers[name])]
         lengths = rng.integers(320, 40_000, len(keys))
-        records = [make_record(*keys[i], int(lengths[i]), seed + i) for i in range(len(keys))]
+        made_by = {"semantic_fingerprint": sizes.semantic_fingerprint, "codec_fingerprint": sizes.codec_fingerprint}
+        records = [
+            dataclasses.replace(make_record(*keys[i], int(lengths[i]), seed + i), **made_by) for i in range(len(keys))
+        ]
         for number, part in enumerate((records[: len(records) // 2], records[len(records) // 2 :])):
             name = f"{split}-{number:05d}-of-00002.array_record"
             write_shard(folder / name, [encode_record(record) for record in part])
