@@ -23,5 +23,27 @@ def add_arguments(parser) -> None:
 
 
 def run(args):
-    """The measurement."""
-    raise NotImplementedError
+    """The measurement, of samples that are made where they are not there yet."""
+    import dataclasses
+    from pathlib import Path
+
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.evaluation import ladder
+    from audiolm_jax.evaluation.samples import SampleSettings, choose_recordings, make_samples
+    from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
+
+    bundle = Bundle.load(args.bundle)
+    classifier = None if args.classifier is None else TrainedClassifier.load(args.classifier)
+    chosen = choose_recordings(
+        args.data,
+        args.heldout_speakers,
+        args.split_seed,
+        min_seconds=args.min_seconds,
+        max_seconds=args.max_seconds,
+        max_recordings=args.max_recordings,
+    )
+    made = make_samples(bundle, chosen, args.output, SampleSettings(num_samples=args.num_samples, seed=args.seed))
+    found = ladder.measure(
+        made, bundle=bundle, asr=args.asr, classifier=classifier, cache=Path(args.output, "asr"), seed=args.seed
+    )
+    return dataclasses.replace(found, notes=(*found.notes, *made.notes))

@@ -31,5 +31,41 @@ def add_arguments(parser) -> None:
 
 
 def run(args):
-    """Makes them."""
-    raise NotImplementedError
+    """Makes them, and counts them."""
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.evaluation.measurement import Measurement, versions
+    from audiolm_jax.evaluation.samples import SampleSettings, choose_recordings, make_samples
+
+    settings = SampleSettings(args.num_samples, args.prompt_seconds, args.seconds, args.seed, args.temperature)
+    chosen = choose_recordings(
+        args.data,
+        args.heldout_speakers,
+        args.split_seed,
+        args.split,
+        args.min_seconds,
+        args.max_seconds,
+        args.max_recordings,
+    )
+    kinds = [kind.strip() for kind in args.kinds.split(",") if kind.strip()]
+    bundle = Bundle.load(args.bundle)
+    made = make_samples(bundle, chosen, args.output, settings, kinds)
+    return Measurement(
+        "samples",
+        figures={kind: len(samples) for kind, samples in made.items()},
+        counts={"recordings": len(chosen), "speakers": len({recording.speaker for recording in chosen})},
+        settings={
+            "output": args.output,
+            "bundle": bundle.name,
+            "num_samples": settings.num_samples,
+            "prompt_seconds": settings.prompt_seconds,
+            "seconds": settings.seconds,
+            "seed": settings.seed,
+            "temperature": settings.temperature,
+            "split": args.split,
+            "min_seconds": args.min_seconds,
+            "max_seconds": args.max_seconds,
+        },
+        versions=versions(),
+        notes=made.notes,
+        details={"left_out": made.left_out},
+    )

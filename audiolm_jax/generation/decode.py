@@ -66,7 +66,7 @@ class StageDecoder:
         keys: jax.Array,
         settings: SamplingSettings,
         first_positions: np.ndarray | None = None,
-        eos_from: int | None = None,
+        eos_from: np.ndarray | None = None,
         on_progress: Callable[[int], None] | None = None,
         room: tuple[int, int] = (0, 0),
     ) -> Continuations:
@@ -78,7 +78,7 @@ class StageDecoder:
             keys: [B] keys of `sampling.row_keys`.
             settings: how to draw.
             first_positions: int[B], position of the first new id in the row's target, for the randomness; default 0.
-            eos_from: first new id that may be EOS, None if none may be. Only for stages with EOS.
+            eos_from: int[B], first new id of the row that may be EOS, None if none may be. Only for stages with EOS.
             on_progress: called with the number of steps done, every now and then.
             room: longest prompt and largest budget to compile for, where later calls will need more than this one.
 
@@ -92,7 +92,7 @@ class StageDecoder:
         # The model reads PAD, then the prompt; the last of these inputs opens the loop, the others are prefilled.
         inputs = [np.concatenate([[PAD], prompt]).astype(np.int32) for prompt in prompts]
         lengths = np.array([len(row) - 1 for row in inputs], np.int32)
-        width = _round_up(max(int(lengths.max()), room[0], 1), PROMPT_MULTIPLE)
+        width = round_up(max(int(lengths.max()), room[0], 1), PROMPT_MULTIPLE)
         prefill = np.full((len(inputs), width), PAD, np.int32)
         for row, values in enumerate(inputs):
             prefill[row, : lengths[row]] = values[:-1]
@@ -103,10 +103,10 @@ class StageDecoder:
             budgets=budgets,
             keys=keys,
             first_positions=np.asarray(first_positions, np.int32),
-            eos_from=np.int32(steps if eos_from is None else eos_from),
+            eos_from=np.asarray(np.full(len(inputs), steps) if eos_from is None else eos_from, np.int32),
         )
         first_inputs = np.array([row[-1] for row in inputs], np.int32)
-        columns = _round_up(width + max(steps, room[1]), CACHE_MULTIPLE)
+        columns = round_up(width + max(steps, room[1]), CACHE_MULTIPLE)
         progress = _start(self.model, columns, self._weights, prefill, first_inputs, rows)
         for until in range(STEPS_PER_CALL, steps + STEPS_PER_CALL, STEPS_PER_CALL):
             progress = _advance(self.model, settings, self._weights, progress, rows, np.int32(min(until, steps)))
@@ -126,7 +126,7 @@ class _Rows(NamedTuple):
     budgets: Any  # int32[B]
     keys: Any  # [B]
     first_positions: Any  # int32[B]
-    eos_from: Any  # int32[]
+    eos_from: Any  # int32[B]
 
 
 class _Progress(NamedTuple):
@@ -139,7 +139,8 @@ class _Progress(NamedTuple):
     done: Any  # bool[B]
 
 
-def _round_up(value: int, multiple: int) -> int:
+def round_up(value: int, multiple: int) -> int:
+    """The next multiple."""
     return -(-value // multiple) * multiple
 
 
@@ -284,7 +285,7 @@ def _advance(
         hidden, caches = cached_step(model, weights, now.caches, now.inputs, column, bias)
         place = now.step % levels
         logits = lax.switch(place, logits_at, hidden)
-        may = is_legal[place] & ((now.step >= rows.eos_from) | ~is_eos[place])
+        may = is_legal[place] & ((now.step >= rows.eos_from)[:, None] | ~is_eos[place])
         drawn = legal.id_of(place, sample(logits, may, rows.keys, rows.first_positions + now.step, settings))
         drawn = jnp.where(now.done, PAD, drawn)
         ids = lax.dynamic_update_slice_in_dim(now.ids, drawn[:, None], now.step, axis=1)

@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -17,8 +18,8 @@ from audiolm_jax.generation.sampling import SamplingSettings, row_keys
 from audiolm_jax.generation.stages import StageSampler, add_fine, continue_coarse, continue_semantic
 from audiolm_jax.tokens.alignment import collapse, joint_period_seconds, num_frames, token_rate_hz
 
-CONTINUATION, ACOUSTIC, UNCONDITIONAL = "continuation", "acoustic", "unconditional"
-MODES = (CONTINUATION, ACOUSTIC, UNCONDITIONAL)
+CONTINUATION, ACOUSTIC, UNCONDITIONAL, FINE = "continuation", "acoustic", "unconditional", "fine"
+MODES = (CONTINUATION, ACOUSTIC, UNCONDITIONAL, FINE)
 STAGE_NUMBERS = {"semantic": 1, "coarse": 2, "fine": 3}
 PAPER_TEMPERATURES = (0.6, 0.8, 0.6)
 DEFAULT_PROMPT_SECONDS = 3.0
@@ -84,7 +85,7 @@ class Generation:
     Attributes:
         waveform: prompt (as the codec renders it) and continuation, at the codec's rate.
         prompt_seconds: how much of the waveform is the prompt; 0 without an acoustic prompt.
-        semantic_tokens: int32[T_s], full rate, prompt and continuation.
+        semantic_tokens: int32[T_s], full rate, prompt and continuation; none in mode "fine", which needs none.
         acoustic_tokens: int32[T_a, Q], prompt and continuation.
         sample_index: which of the request's samples this is.
     """
@@ -104,6 +105,7 @@ class _Given:
     total_frames: int  # acoustic
     semantic_tokens: np.ndarray  # int[T_s], known
     acoustic_tokens: np.ndarray  # int[T_a, Q], known
+    fine_frames: int  # of the known acoustic tokens, those whose fine levels are known too
 
 
 class AudioLM:
@@ -158,11 +160,12 @@ class AudioLM:
         Args:
             prompt: sound of any rate, or a file. In mode "continuation" its first `prompt_seconds` are continued; it
                 is cut first and tokenised then, so that no token has heard what follows. In mode "acoustic" the whole
-                of it gives the semantic tokens, and voice and recording are drawn anew. None in mode "unconditional".
-            mode: "continuation", "acoustic" or "unconditional".
+                of it gives the semantic tokens, and voice and recording are drawn anew; in mode "fine" it gives the
+                coarse tokens too, and only the fine ones are drawn anew. None in mode "unconditional".
+            mode: "continuation", "acoustic", "unconditional" or "fine".
             prompt_seconds: how much of a longer prompt is used, in mode "continuation".
-            seconds: length of what is new, 7 by default. In mode "acoustic" how much of the prompt to speak again, all
-                of it by default.
+            seconds: length of what is new, 7 by default. In modes "acoustic" and "fine" how much of the prompt to
+                speak again, all of it by default.
             num_samples: independent samples; each depends on `seed` and its index alone.
             seed: 0 .. 2^32 - 1.
             temperature, top_k, top_p: one number, or one for each of the semantic, coarse and fine stage; see
@@ -188,52 +191,89 @@ class AudioLM:
         """The request with what it leaves to the bundle filled in."""
         if request.temperature is not None:
             return request
-        temperature = tuple(self.bundle.provenance.get("temperature", PAPER_TEMPERATURES))
-        return dataclasses.replace(request, temperature=temperature)
+        return dataclasses.replace(request, temperature=default_temperature(self.bundle))
 
     def generations(
         self, request: Request, on_progress: OnProgress | None = None, progress: bool = False
     ) -> list[Generation]:
         """What `generate` does, with the tokens; one `Generation` per sample."""
-        request = self.with_defaults(request)
-        given = self._given(request)
-        show = _Bars(on_progress, progress)
-        samplers = {
-            name: StageSampler(
-                decoder,
-                request.sampling[name],
-                row_keys(request.seed, np.arange(request.num_samples), STAGE_NUMBERS[name]),
-                show.of_stage(name),
-            )
-            for name, decoder in self._decoders.items()
-        }
-        stages = self.bundle.stages
-        coarse_levels = stages["coarse"].target.num_levels
-        semantic_total = _num_frames_at(given.total_frames, stages["semantic"].target.frames_hz, self._acoustic_hz)
-        with show:
-            semantic = [given.semantic_tokens[:semantic_total]] * request.num_samples
-            if request.mode != ACOUSTIC:
-                semantic = continue_semantic(
-                    samplers["semantic"], given.semantic_tokens, semantic_total, self._mean_run(given.semantic_tokens)
+        return self.generations_together([request], on_progress, progress)[0]
+
+    def generations_together(
+        self,
+        requests: Sequence[Request],
+        on_progress: OnProgress | None = None,
+        progress: bool = False,
+        fixed_rows: int | None = None,
+    ) -> list[list[Generation]]:
+        """What `generations` does for every request, with samples of different requests in one batch.
+
+        Args:
+            requests: of one mode, temperature, top_k and top_p.
+            on_progress, progress: as for `generate`; of all requests together.
+            fixed_rows: see `StageSampler`; with it, a request gives the same samples to the last bit whatever the
+                other requests are.
+
+        Returns:
+            For each request, one `Generation` per sample.
+
+        Raises:
+            UserError: as `generate`.
+        """
+        requests = [self.with_defaults(request) for request in requests]
+        if not requests:
+            return []
+        mode, sampling = requests[0].mode, requests[0].sampling
+        if any((request.mode, request.sampling) != (mode, sampling) for request in requests):
+            raise ValueError("requests that are generated together must have one mode and one way to draw")
+        given = [self._given(request) for request in requests]
+        with _Bars(on_progress, progress) as show:
+            samplers = {
+                name: StageSampler(
+                    decoder, sampling[name], _keys(requests, name), show.of_stage(name), fixed_rows=fixed_rows
                 )
-            known = given.acoustic_tokens
-            acoustic = continue_coarse(samplers["coarse"], semantic, known[:, :coarse_levels], given.total_frames)
-            if "fine" in samplers:
-                fine = add_fine(samplers["fine"], acoustic, len(known))
-                acoustic = [
-                    np.concatenate([coarse, np.concatenate([known[:, coarse_levels : self._num_levels], new])], axis=1)
-                    for coarse, new in zip(acoustic, fine, strict=True)
-                ]
+                for name, decoder in self._decoders.items()
+            }
+            rows = [one for one, request in zip(given, requests, strict=True) for _ in range(request.num_samples)]
+            semantic = self._semantic(samplers, mode, rows)
+            acoustic = self._acoustic(samplers, semantic, rows)
+        made = iter(zip(rows, semantic, acoustic, strict=True))
         return [
-            Generation(
-                waveform=self._decode(acoustic[index], given.num_samples),
-                prompt_seconds=len(known) * self.bundle.codec.hop_samples / self.bundle.codec.sample_rate_hz,
-                semantic_tokens=semantic[index],
-                acoustic_tokens=acoustic[index],
-                sample_index=index,
-            )
-            for index in range(request.num_samples)
+            [self._generation(*next(made), index) for index in range(request.num_samples)] for request in requests
         ]
+
+    def _semantic(self, samplers: dict[str, StageSampler], mode: str, rows: list[_Given]) -> list[np.ndarray]:
+        """Semantic tokens of each row, as many as its acoustic frames need."""
+        semantic_hz = self.bundle.stages["semantic"].target.frames_hz
+        totals = [_num_frames_at(row.total_frames, semantic_hz, self._acoustic_hz) for row in rows]
+        known = [row.semantic_tokens[:total] for row, total in zip(rows, totals, strict=True)]
+        if mode in (ACOUSTIC, FINE):
+            return known
+        return continue_semantic(samplers["semantic"], known, totals, [self._mean_run(tokens) for tokens in known])
+
+    def _acoustic(
+        self, samplers: dict[str, StageSampler], semantic: list[np.ndarray], rows: list[_Given]
+    ) -> list[np.ndarray]:
+        """All levels of each row: int32[T_a, Q]."""
+        levels = self.bundle.stages["coarse"].target.num_levels
+        known = [row.acoustic_tokens[:, :levels] for row in rows]
+        coarse = continue_coarse(samplers["coarse"], semantic, known, [row.total_frames for row in rows])
+        if "fine" not in samplers:
+            return coarse
+        drawn = add_fine(samplers["fine"], coarse, [row.fine_frames for row in rows])
+        known = [row.acoustic_tokens[: row.fine_frames, levels : self._num_levels] for row in rows]
+        fine = map(np.concatenate, zip(known, drawn, strict=True))
+        return [np.concatenate(parts, axis=1) for parts in zip(coarse, fine, strict=True)]
+
+    def _generation(self, given: _Given, semantic: np.ndarray, acoustic: np.ndarray, index: int) -> Generation:
+        codec = self.bundle.codec
+        return Generation(
+            waveform=self._decode(acoustic, given.num_samples),
+            prompt_seconds=given.fine_frames * codec.hop_samples / codec.sample_rate_hz,
+            semantic_tokens=semantic,
+            acoustic_tokens=acoustic,
+            sample_index=index,
+        )
 
     @property
     def _acoustic_hz(self):
@@ -245,10 +285,12 @@ class AudioLM:
         if request.mode == UNCONDITIONAL:
             length = round((request.seconds or DEFAULT_SECONDS) * codec.sample_rate_hz)
             return self._nothing_given(length, np.zeros(0, np.int32))
-        if request.mode == ACOUSTIC:
+        if request.mode in (ACOUSTIC, FINE):
             prompt = resample(_cut(request.prompt, request.seconds), codec.sample_rate_hz)
             _refuse_empty(prompt, codec.hop_samples)
-            return self._nothing_given(len(prompt.samples), self._semantic_tokens(prompt))
+            if request.mode == ACOUSTIC:
+                return self._nothing_given(len(prompt.samples), self._semantic_tokens(prompt))
+            return self._coarse_given(prompt)
         # Cut first, tokenise then: no token may have heard what follows the prompt.
         prompt = resample(_cut(request.prompt, request.prompt_seconds), codec.sample_rate_hz)
         semantic_hz = token_rate_hz(semantic.sample_rate_hz, semantic.hop_samples)
@@ -263,12 +305,20 @@ class AudioLM:
             num_frames(length, codec.hop_samples),
             self._semantic_tokens(prompt),
             encode_chunked(codec, self.bundle.codec_params, prompt.samples[None])[0],
+            fine_frames=whole // codec.hop_samples,
         )
+
+    def _coarse_given(self, prompt: Waveform) -> _Given:
+        """All coarse tokens of a prompt, and nothing else that is needed."""
+        if "fine" not in self.bundle.stages:
+            raise UserError(f"bundle {self.bundle.name} has no fine stage, which mode fine needs")
+        tokens = encode_chunked(self.bundle.codec, self.bundle.codec_params, prompt.samples[None])[0]
+        return _Given(len(prompt.samples), len(tokens), np.zeros(0, np.int32), tokens, fine_frames=0)
 
     def _nothing_given(self, length: int, semantic_tokens: np.ndarray) -> _Given:
         codec = self.bundle.codec
         none = np.zeros((0, codec.num_quantizers), np.int32)
-        return _Given(length, max(num_frames(length, codec.hop_samples), 1), semantic_tokens, none)
+        return _Given(length, max(num_frames(length, codec.hop_samples), 1), semantic_tokens, none, fine_frames=0)
 
     def _semantic_tokens(self, prompt: Waveform) -> np.ndarray:
         semantic = self.bundle.semantic
@@ -286,6 +336,18 @@ class AudioLM:
         # One sample at a time: a row's samples must not depend on how many others there are.
         samples = decode_chunked(self.bundle.codec, self.bundle.codec_params, tokens[None])[0]
         return Waveform(samples[:num_samples], self.bundle.codec.sample_rate_hz)
+
+
+def default_temperature(bundle: Bundle) -> tuple[float, float, float]:
+    """Of the semantic, coarse and fine stage: the bundle's own, or the paper's where it names none."""
+    return tuple(bundle.provenance.get("temperature", PAPER_TEMPERATURES))
+
+
+def _keys(requests: Sequence[Request], stage: str):
+    """[N] keys of all samples of all requests, for the draws of one stage."""
+    return jnp.concatenate(
+        [row_keys(one.seed, np.arange(one.num_samples), STAGE_NUMBERS[stage]) for one in requests]
+    )
 
 
 def _num_frames_at(frames: int, rate_hz, other_rate_hz) -> int:

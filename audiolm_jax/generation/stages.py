@@ -4,17 +4,20 @@ Semantic tokens are kept at their full rate throughout, int[T_s]. Where a stage 
 collapsed after the cut to its window, as in training. A stage 1 that learned so says nothing of durations: the tokens
 that it draws are spread evenly over the frames that were asked for. That spread only decides which of them fall into
 which window of stage 2; within a window stage 2 finds the durations itself.
+
+Samples of one call need not have one length: each has windows of its own, and rows of different samples share calls
+of the decoder.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import jax
 import numpy as np
 
-from audiolm_jax.generation.decode import StageDecoder
+from audiolm_jax.generation.decode import CACHE_MULTIPLE, PROMPT_MULTIPLE, StageDecoder, round_up
 from audiolm_jax.generation.sampling import SamplingSettings
 from audiolm_jax.generation.windows import Window, plan_windows
 from audiolm_jax.tokens.alignment import collapse, expand
@@ -26,8 +29,10 @@ OVERLAP_SECONDS = 3
 TOKEN_MARGIN = Fraction(11, 10)
 # Rows of one batch of the fine stage.
 MOST_ROWS = 16
+# Lengths that do not fill a coarse window are rounded up to this share of one, to compile for few shapes.
+_COARSE_STEP = Fraction(1, 4)
 
-# (tokens drawn so far, tokens to draw)
+# (tokens drawn so far, tokens to draw); the rows of a batch count once
 OnTokens = Callable[[int, int], None]
 
 
@@ -40,12 +45,16 @@ class StageSampler:
         settings: how to draw.
         keys: [N] keys of the N samples, from `sampling.row_keys`.
         on_tokens: told of the progress.
+        fixed_rows: rows of every call of the decoder, empty ones included, in calls whose shapes follow from each
+            sample alone: then not even rounding depends on which samples are drawn together. None for as many rows
+            as there are samples, which is faster for a single one.
     """
 
     decoder: StageDecoder
     settings: SamplingSettings
     keys: jax.Array
     on_tokens: OnTokens
+    fixed_rows: int | None = None
 
     @property
     def stage(self) -> Stage:
@@ -53,8 +62,32 @@ class StageSampler:
         return self.decoder.model.stage
 
 
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """A window of one sample, to be drawn in one row of a call.
+
+    Attributes:
+        sample: whose.
+        view: its frames, or tokens in a collapsed stage 1.
+        budget: ids to draw.
+        position: of the first of them in the sample's target.
+        room: longest prompt and largest budget to compile for.
+        eos_from: first new id that may be EOS.
+    """
+
+    sample: int
+    view: Window
+    budget: int
+    position: int
+    room: tuple[int, int]
+    eos_from: int | None = None
+
+
 def continue_semantic(
-    sampler: StageSampler, prompt: np.ndarray, total_frames: int, mean_run_frames: float
+    sampler: StageSampler,
+    prompts: Sequence[np.ndarray],
+    total_frames: Sequence[int],
+    mean_run_frames: Sequence[float],
 ) -> list[np.ndarray]:
     """Stage 1: semantic tokens up to a number of frames.
 
@@ -63,164 +96,259 @@ def continue_semantic(
 
     Args:
         sampler: the semantic stage, with one key per sample.
-        prompt: int[T] full-rate tokens that are given; may be empty.
-        total_frames: frames in the end, at least T.
-        mean_run_frames: mean length of a run of equal tokens; for collapsed stages only.
+        prompts: of each sample int[T] full-rate tokens that are given; may be empty.
+        total_frames: of each sample, frames in the end, at least its T.
+        mean_run_frames: of each sample, mean length of a run of equal tokens; for collapsed stages only.
 
     Returns:
         For each sample int32[total_frames], the prompt first.
     """
-    stage, num_samples = sampler.stage, len(sampler.keys)
-    new_frames = total_frames - len(prompt)
-    if new_frames == 0:
-        return [np.asarray(prompt, np.int32)] * num_samples
+    stage = sampler.stage
+    known = [collapse(prompt)[0] if stage.collapse_repeats else prompt for prompt in prompts]
+    streams = [np.asarray(codes, np.int32) for codes in known]
+    rows = [
+        _semantic_rows(stage, sample, len(codes), len(prompts[sample]), total_frames[sample], mean_run_frames[sample])
+        for sample, codes in enumerate(known)
+    ]
+
+    def prompt_ids(row: _Row) -> np.ndarray:
+        return stage.layout.encode(stage.target.stream, 0, streams[row.sample][row.view.start :])
+
+    def keep(row: _Row, ids: np.ndarray) -> None:
+        codes = stage.layout.decode(ids).code
+        streams[row.sample] = np.concatenate([streams[row.sample], codes]).astype(np.int32)
+
+    _draw(sampler, _turns(rows), prompt_ids, keep)
+    return [
+        np.concatenate([prompt, _spread(stream[len(codes) :], total - len(prompt))]).astype(np.int32)
+        for prompt, codes, stream, total in zip(prompts, known, streams, total_frames, strict=True)
+    ]
+
+
+def _semantic_rows(
+    stage: Stage, sample: int, known: int, prompt_frames: int, total_frames: int, mean_run_frames: float
+) -> list[_Row]:
+    """Windows of stage 1 after `known` tokens, in frames, or in collapsed tokens where the stage learned on those."""
+    new_frames = total_frames - prompt_frames
     crop_frames = stage.max_target_length - int(stage.target_eos)
-    known, window, expected, most = prompt, crop_frames, new_frames, new_frames
+    window, expected, most = crop_frames, new_frames, new_frames
     overlap = OVERLAP_SECONDS * stage.target.frames_hz
-    if stage.collapse_repeats:
-        known = collapse(prompt)[0]
+    # In frames, so that it is the same for all prompts of one length.
+    room = (min(max(prompt_frames, int(overlap)), crop_frames), min(new_frames, crop_frames))
+    if stage.collapse_repeats and new_frames:
         window = max(2, int(crop_frames / mean_run_frames))
         expected = min(max(1, round(new_frames / mean_run_frames)), new_frames)
         most = min(math.ceil(expected * TOKEN_MARGIN), new_frames)
         overlap = overlap / Fraction(mean_run_frames)
-    streams = [known] * num_samples
-    ended = np.zeros(num_samples, bool)
-    for view in plan_windows(len(known), len(known) + most, window, int(overlap)):
-        drawn = view.known - len(known)
-        prompts = [stage.layout.encode(stage.target.stream, 0, stream[view.start :]) for stream in streams]
-        made = sampler.decoder.generate(
-            prompts,
-            # A row that has ended keeps its place in the batch, so that the compiled shape stays the same.
-            np.where(ended, 0, view.stop - view.known),
-            sampler.keys,
-            sampler.settings,
-            first_positions=np.full(num_samples, view.known, np.int32),
-            eos_from=max(expected - drawn, 0) if stage.collapse_repeats else None,
-            on_progress=lambda step, drawn=drawn: sampler.on_tokens(drawn + step, most),
+    return [
+        _Row(
+            sample=sample,
+            view=view,
+            budget=view.stop - view.known,
+            position=view.known,
+            room=room,
+            eos_from=max(expected - (view.known - known), 0) if stage.collapse_repeats else None,
         )
-        for row in range(num_samples):
-            codes = stage.layout.decode(made.ids[row, : made.lengths[row]]).code
-            streams[row] = np.concatenate([streams[row], codes]).astype(np.int32)
-        ended |= made.ended
-        if ended.all():
-            break
-    sampler.on_tokens(most, most)
-    return [np.concatenate([prompt, _spread(s[len(known) :], new_frames)]).astype(np.int32) for s in streams]
+        for view in plan_windows(known, known + most, window, int(overlap))
+    ]
 
 
 def _spread(values: np.ndarray, num_frames: int) -> np.ndarray:
     """Values int[N], N <= num_frames, each held for about as long: int[num_frames]."""
+    if not num_frames:
+        return np.zeros(0, np.int32)
     borders = np.arange(len(values) + 1) * num_frames // len(values)
     return expand(values, np.diff(borders))
 
 
 def continue_coarse(
-    sampler: StageSampler, semantic: list[np.ndarray], prompt: np.ndarray, total_frames: int
+    sampler: StageSampler,
+    semantic: Sequence[np.ndarray],
+    prompts: Sequence[np.ndarray],
+    total_frames: Sequence[int],
 ) -> list[np.ndarray]:
     """Stage 2: coarse tokens for exactly a number of frames.
 
     Args:
         sampler: the coarse stage, with one key per sample.
         semantic: of each sample int[T_s], full rate, prompt and continuation.
-        prompt: int[T, Q'] coarse codes of the prompt; may have no frames.
-        total_frames: acoustic frames in the end.
+        prompts: of each sample int[T, Q'] coarse codes that are given; may have no frames.
+        total_frames: of each sample, acoustic frames in the end.
 
     Returns:
         For each sample int32[total_frames, Q'], the prompt first.
     """
     stage = sampler.stage
-    levels, rate = stage.target.num_levels, stage.target.frames_hz
-    semantic_per_acoustic = stage.prefix.frames_hz / rate
-    period = int(stage.period_seconds * rate)
-    streams = [np.asarray(prompt, np.int32)] * len(semantic)
-    to_draw = stage.target_length(total_frames - len(prompt))
-    length = stage.max_target_length // levels
-    views = plan_windows(len(prompt), total_frames, length, int(OVERLAP_SECONDS * rate), period)
-    # One compiled program for all windows, although their prompts differ and the last draws less.
-    room = (
-        max((_prompt_tokens(stage, view) for view in views), default=0),
-        max((stage.target_length(view.stop - view.known) for view in views), default=0),
-    )
-    for view in views:
-        first, last = math.floor(view.start * semantic_per_acoustic), math.ceil(view.stop * semantic_per_acoustic)
-        prompts = [
-            np.concatenate([_semantic_ids(stage, tokens[first:last]), _target_ids(stage, stream[view.start :])])
-            for tokens, stream in zip(semantic, streams, strict=True)
-        ]
-        drawn = stage.target_length(view.known - len(prompt))
-        made = sampler.decoder.generate(
-            prompts,
-            np.full(len(prompts), stage.target_length(view.stop - view.known)),
-            sampler.keys,
-            sampler.settings,
-            first_positions=np.full(len(prompts), stage.target_length(view.known), np.int32),
-            on_progress=lambda step, drawn=drawn: sampler.on_tokens(drawn + step, to_draw),
-            room=room,
-        )
-        streams = [
-            np.concatenate([stream, _target_codes(stage, ids)]) for stream, ids in zip(streams, made.ids, strict=True)
-        ]
+    semantic_per_acoustic = stage.prefix.frames_hz / stage.target.frames_hz
+    streams = [np.asarray(prompt, np.int32) for prompt in prompts]
+
+    def prompt_ids(row: _Row) -> np.ndarray:
+        first = math.floor(row.view.start * semantic_per_acoustic)
+        last = math.ceil(row.view.stop * semantic_per_acoustic)
+        words = _semantic_ids(stage, semantic[row.sample][first:last])
+        return np.concatenate([words, _target_ids(stage, streams[row.sample][row.view.start :])])
+
+    def keep(row: _Row, ids: np.ndarray) -> None:
+        streams[row.sample] = np.concatenate([streams[row.sample], _target_codes(stage, ids)])
+
+    rows = [
+        _coarse_rows(stage, sample, len(prompt), total)
+        for sample, (prompt, total) in enumerate(zip(prompts, total_frames, strict=True))
+    ]
+    _draw(sampler, _turns(rows), prompt_ids, keep)
     return streams
 
 
-def _prompt_tokens(stage: Stage, view: Window) -> int:
-    """Most tokens that a coarse window's prompt can have: its semantic tokens at full rate, and its known frames."""
-    semantic = math.ceil((view.stop - view.start) * stage.prefix.frames_hz / stage.target.frames_hz) + 1
+def _coarse_rows(stage: Stage, sample: int, known: int, total_frames: int) -> list[_Row]:
+    """Windows of stage 2."""
+    rate = stage.target.frames_hz
+    length = stage.max_target_length // stage.target.num_levels
+    views = plan_windows(
+        known, total_frames, length, int(OVERLAP_SECONDS * rate), multiple=int(stage.period_seconds * rate)
+    )
+    # As if the last window were a full one too; a single one is of its own length.
+    step = math.ceil(length * _COARSE_STEP)
+    full = [length if len(views) > 1 else min(-(-view.stop // step) * step, length) for view in views]
+    return [
+        _Row(
+            sample=sample,
+            view=view,
+            budget=stage.target_length(view.stop - view.known),
+            position=stage.target_length(view.known),
+            # Rounded as the decoder does it, so that windows that differ by a frame share a program.
+            room=(
+                round_up(_prompt_tokens(stage, view, frames), PROMPT_MULTIPLE),
+                round_up(stage.target_length(view.start + frames - view.known), CACHE_MULTIPLE),
+            ),
+        )
+        for view, frames in zip(views, full, strict=True)
+    ]
+
+
+def _prompt_tokens(stage: Stage, view: Window, frames: int) -> int:
+    """Most tokens that the prompt of a coarse window of `frames` frames can have: its semantic tokens at full rate, and
+    its known frames."""
+    semantic = math.ceil(frames * stage.prefix.frames_hz / stage.target.frames_hz) + 1
     return semantic + stage.target_length(view.known - view.start)
 
 
-def add_fine(sampler: StageSampler, coarse: list[np.ndarray], skip_frames: int) -> list[np.ndarray]:
+def add_fine(
+    sampler: StageSampler, coarse: Sequence[np.ndarray], skip_frames: Sequence[int]
+) -> list[np.ndarray]:
     """Stage 3: fine tokens, in chunks that do not overlap and know nothing of each other (AudioLM, section III-D).
 
     Args:
         sampler: the fine stage, with one key per sample.
-        coarse: of each sample int[T, Q'], all of one length.
-        skip_frames: frames at the start whose fine tokens are known, those of the prompt; chunks begin after them.
+        coarse: of each sample int[T, Q'].
+        skip_frames: of each sample, frames at the start whose fine tokens are known, those of the prompt; chunks begin
+            after them.
 
     Returns:
         For each sample int32[T - skip_frames, Q - Q'].
     """
     stage = sampler.stage
     levels = stage.target.num_levels
-    total = len(coarse[0])
     chunk = stage.max_target_length // levels
-    starts = list(range(skip_frames, total, chunk))
-    rows = [(sample, start, min(start + chunk, total)) for sample in range(len(coarse)) for start in starts]
-    fine = [np.zeros((total - skip_frames, levels), np.int32) for _ in coarse]
-    if not rows:
-        return fine
-    # Groups of equal size, so that they share one compiled program; the last is filled up with rows that draw nothing.
-    num_groups = -(-len(rows) // MOST_ROWS)
-    group_rows = -(-len(rows) // num_groups)
-    to_draw = num_groups * stage.target_length(min(chunk, total - skip_frames))
-    for group in range(num_groups):
-        members = rows[group * group_rows : (group + 1) * group_rows]
-        filled = members + [members[0]] * (group_rows - len(members))
-        frames = np.array([stop - start for _, start, stop in filled])
-        drawn = group * to_draw // num_groups
-        made = sampler.decoder.generate(
-            [_prefix_ids(stage, coarse[sample][start:stop]) for sample, start, stop in filled],
-            np.where(np.arange(group_rows) < len(members), stage.target_length(1) * frames, 0),
-            sampler.keys[np.array([sample for sample, _, _ in filled])],
-            sampler.settings,
-            first_positions=np.array([stage.target_length(start) for _, start, _ in filled], np.int32),
-            on_progress=lambda step, drawn=drawn: sampler.on_tokens(drawn + step, to_draw),
-        )
-        for (sample, start, stop), ids in zip(members, made.ids, strict=False):
-            codes = _target_codes(stage, ids[: stage.target_length(stop - start)])
-            fine[sample][start - skip_frames : stop - skip_frames] = codes
-    sampler.on_tokens(to_draw, to_draw)
+    fine = [np.zeros((len(codes) - skip, levels), np.int32) for codes, skip in zip(coarse, skip_frames, strict=True)]
+    rows = []
+    for sample, (codes, skip) in enumerate(zip(coarse, skip_frames, strict=True)):
+        for start in range(skip, len(codes), chunk):
+            stop = min(start + chunk, len(codes))
+            # A fixed shape for all chunks, and the shape that is needed for a single call.
+            frames = stop - start if sampler.fixed_rows is None else chunk
+            room = (stage.prefix_length(frames), stage.target_length(frames))
+            view = Window(start, start, stop)
+            rows.append(_Row(sample, view, stage.target_length(stop - start), stage.target_length(start), room))
+
+    def prompt_ids(row: _Row) -> np.ndarray:
+        codes = coarse[row.sample][row.view.start : row.view.stop]
+        return stage.layout.encode_frames(stage.prefix.stream, codes, stage.prefix.first_level)
+
+    def keep(row: _Row, ids: np.ndarray) -> None:
+        skip = skip_frames[row.sample]
+        fine[row.sample][row.view.start - skip : row.view.stop - skip] = _target_codes(stage, ids)
+
+    _draw(sampler, [rows] if rows else [], prompt_ids, keep, MOST_ROWS)
     return fine
+
+
+def _turns(rows: list[list[_Row]]) -> list[list[_Row]]:
+    """Rows by sample to rows by turn: the first of every sample, then the second of those that have one."""
+    num_turns = max(map(len, rows), default=0)
+    return [[of_sample[turn] for of_sample in rows if turn < len(of_sample)] for turn in range(num_turns)]
+
+
+def _draw(
+    sampler: StageSampler,
+    turns: list[list[_Row]],
+    prompt_ids: Callable[[_Row], np.ndarray],
+    keep: Callable[[_Row, np.ndarray], None],
+    most_rows: int | None = None,
+) -> None:
+    """Draws all rows, turn after turn; a sample that has ended with EOS draws nothing in the turns that are left.
+
+    Args:
+        sampler: the stage.
+        turns: rows that may be drawn together, those of earlier turns first.
+        prompt_ids: ids of a row's prompt, asked for when all earlier turns are done.
+        keep: is given what a row has drawn, a final EOS left out.
+        most_rows: of a call; None for all samples at once.
+    """
+    groups = [group for rows in turns for group in _groups(sampler, rows, most_rows)]
+    if not groups:
+        return
+    if sampler.fixed_rows is None:
+        # One program for all calls, although their prompts differ and the last draws less.
+        all_rows = [row for group, _ in groups for row in group]
+        room = tuple(max(row.room[side] for row in all_rows) for side in (0, 1))
+    to_draw = sum(max(row.budget for row in group) for group, _ in groups)
+    drawn, ended = 0, np.zeros(len(sampler.keys), bool)
+    for group, num_rows in groups:
+        # Empty rows keep the compiled shape.
+        padded = group + [group[0]] * (num_rows - len(group))
+        if all(ended[row.sample] for row in group):
+            continue
+        prompts = [prompt_ids(row) for row in group]
+        members = np.array([row.sample for row in padded])
+        budgets = np.array([row.budget for row in padded])
+        eos_from = np.array([row.eos_from or 0 for row in padded], np.int32)
+        made = sampler.decoder.generate(
+            prompts + [prompts[0]] * (num_rows - len(group)),
+            np.where((np.arange(num_rows) < len(group)) & ~ended[members], budgets, 0),
+            sampler.keys[members],
+            sampler.settings,
+            first_positions=np.array([row.position for row in padded], np.int32),
+            eos_from=eos_from if group[0].eos_from is not None else None,
+            on_progress=lambda step, drawn=drawn: sampler.on_tokens(drawn + step, to_draw),
+            room=room if sampler.fixed_rows is None else group[0].room,
+        )
+        for index, row in enumerate(group):
+            if not ended[row.sample]:
+                keep(row, made.ids[index, : made.lengths[index]])
+        ended[members[: len(group)]] |= made.ended[: len(group)]
+        drawn += max(row.budget for row in group)
+    sampler.on_tokens(to_draw, to_draw)
+
+
+def _groups(sampler: StageSampler, rows: list[_Row], most_rows: int | None) -> list[tuple[list[_Row], int]]:
+    """Rows of each call, and how many rows the call has with the empty ones."""
+    if sampler.fixed_rows is not None:
+        by_room: dict[tuple[int, int], list[_Row]] = {}
+        # Those that draw about as much stay together, because a call ends with its longest row.
+        for row in sorted(rows, key=lambda row: (row.room, -row.budget)):
+            by_room.setdefault(row.room, []).append(row)
+        size = sampler.fixed_rows
+        return [(same[i : i + size], size) for same in by_room.values() for i in range(0, len(same), size)]
+    if most_rows is None:
+        return [(rows, len(sampler.keys))]
+    # Groups of equal size, so that they share one program.
+    size = -(-len(rows) // -(-len(rows) // most_rows))
+    return [(rows[i : i + size], size) for i in range(0, len(rows), size)]
 
 
 def _semantic_ids(stage: Stage, tokens: np.ndarray) -> np.ndarray:
     """Full-rate semantic tokens of a window to the ids of the stage's prefix."""
     return stage.layout.encode(stage.prefix.stream, 0, collapse(tokens)[0] if stage.collapse_repeats else tokens)
-
-
-def _prefix_ids(stage: Stage, codes: np.ndarray) -> np.ndarray:
-    """Acoustic codes int[T, Q'] to the ids of the stage's prefix."""
-    return stage.layout.encode_frames(stage.prefix.stream, codes, stage.prefix.first_level)
 
 
 def _target_ids(stage: Stage, codes: np.ndarray) -> np.ndarray:

@@ -124,7 +124,7 @@ def test_eos_only_from_where_it_may_and_ends_its_row_alone():
     prompts = [prompt(model.stage, 3, seed) for seed in range(8)]
     never = decoder.generate(prompts, [30] * 8, keys, FREE)
     assert not never.ended.any() and (never.ids > EOS).all()
-    later = decoder.generate(prompts, [30] * 8, keys, FREE, eos_from=6)
+    later = decoder.generate(prompts, [30] * 8, keys, FREE, eos_from=[6] * 8)
     assert later.ended.any() and (later.lengths >= 6).all()
     for row in range(8):
         assert (later.ids[row, : later.lengths[row]] > EOS).all()
@@ -132,7 +132,7 @@ def test_eos_only_from_where_it_may_and_ends_its_row_alone():
             assert later.ids[row, later.lengths[row]] == EOS
             assert (later.ids[row, later.lengths[row] + 1 :] == PAD).all()
     with pytest.raises(ValueError, match="no EOS"):
-        system("coarse")[2].generate([prompt(STAGES["coarse"], 3)], [3], keys[:1], FREE, eos_from=0)
+        system("coarse")[2].generate([prompt(STAGES["coarse"], 3)], [3], keys[:1], FREE, eos_from=[0])
 
 
 def test_the_next_token_is_made_from_the_last(monkeypatch):

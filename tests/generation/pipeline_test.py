@@ -11,6 +11,7 @@ from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.bundle import Bundle, LanguageModel
 from audiolm_jax.codec.soundstream import SoundStreamConfig
 from audiolm_jax.errors import UserError
+from audiolm_jax.generation import decode
 from audiolm_jax.generation import stages as stage_functions
 from audiolm_jax.generation.pipeline import AudioLM, Request
 from audiolm_jax.generation.sampling import SamplingSettings, row_keys
@@ -172,6 +173,64 @@ def test_acoustic_keeps_the_words_and_draws_the_rest():
     assert len(cut.waveform.samples) == RATE // 2
 
 
+@pytest.mark.parametrize("mode", ["continuation", "acoustic", "fine", "unconditional"])
+def test_a_generation_does_not_depend_on_its_company(mode):
+    lm = system()
+    requests = [
+        Request(
+            None if mode == "unconditional" else sound(length, seed),
+            mode=mode,
+            prompt_seconds=0.7,
+            seconds=None if mode == "fine" else seconds,
+            num_samples=num_samples,
+            seed=seed,
+        )
+        for seed, (length, seconds, num_samples) in enumerate([(RATE, 0.5, 2), (9_000, 1.6, 1), (40_000, 2.5, 3)])
+    ]
+    together = lm.generations_together(requests, fixed_rows=4)
+    turned = lm.generations_together(requests[::-1], fixed_rows=4)[::-1]
+    for request, one, other in zip(requests, together, turned, strict=True):
+        (alone,) = lm.generations_together([request], fixed_rows=4)
+        for made in (other, alone, lm.generations(request)):
+            assert [sample.sample_index for sample in made] == list(range(request.num_samples))
+            for sample, expected in zip(made, one, strict=True):
+                np.testing.assert_array_equal(sample.acoustic_tokens, expected.acoustic_tokens)
+                np.testing.assert_array_equal(sample.semantic_tokens, expected.semantic_tokens)
+                np.testing.assert_array_equal(sample.waveform.samples, expected.waveform.samples)
+                assert sample.prompt_seconds == expected.prompt_seconds
+
+
+def test_one_program_for_recordings_of_all_lengths():
+    lm = system()
+    lengths = (1.1, 1.7, 2.4, 3.1)
+    requests = [Request(sound(round(s * RATE)), mode="acoustic", seed=index) for index, s in enumerate(lengths)]
+    lm.generations_together(requests[:1], fixed_rows=5)
+    before = decode._advance._cache_size()
+    lm.generations_together(requests, fixed_rows=5)
+    assert decode._advance._cache_size() == before
+
+
+def test_generations_together_have_one_mode():
+    requests = [Request(sound(RATE), mode="acoustic"), Request(sound(RATE), mode="fine")]
+    with pytest.raises(ValueError, match="one mode"):
+        system().generations_together(requests)
+    assert system().generations_together([]) == []
+
+
+def test_fine_keeps_the_coarse_tokens_and_draws_the_others():
+    lm = system()
+    prompt = sound(RATE + 100)
+    made = lm.generations(Request(prompt, mode="fine", num_samples=2))
+    heard = lm.bundle.codec.encode({}, prompt.samples[None])[0]
+    for one in made:
+        np.testing.assert_array_equal(one.acoustic_tokens[:, :COARSE], heard[:, :COARSE])
+        assert (one.acoustic_tokens[:, COARSE:] != heard[:, COARSE:]).any()
+        assert len(one.waveform.samples) == RATE + 100 and one.prompt_seconds == 0
+    assert (made[0].acoustic_tokens != made[1].acoustic_tokens).any()
+    with pytest.raises(UserError, match="no fine stage"):
+        system(with_fine=False).generations(Request(prompt, mode="fine"))
+
+
 def test_a_codec_whose_levels_are_all_coarse_has_no_fine_stage():
     (made,) = system(with_fine=False).generations(Request(sound(RATE), seconds=0.3))
     assert made.acoustic_tokens.shape == (65, ALL)
@@ -185,31 +244,31 @@ def sampler(name, samples=1, seed=0):
 def test_fine_chunks_know_nothing_of_each_other():
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, CODES, (50, COARSE))
-    whole = add_fine(sampler("fine"), [coarse], 3)[0]
+    whole = add_fine(sampler("fine"), [coarse], [3])[0]
     assert whole.shape == (47, ALL - COARSE)
     # Chunks are 20 frames: 3..22, 23..42, 43..49. A change in the second leaves the first and the third alone.
     changed = coarse.copy()
     changed[30] = (changed[30] + 1) % CODES
-    other = add_fine(sampler("fine"), [changed], 3)[0]
+    other = add_fine(sampler("fine"), [changed], [3])[0]
     np.testing.assert_array_equal(whole[:20], other[:20])
     np.testing.assert_array_equal(whole[40:], other[40:])
     # The shorter last chunk is what it is alone.
-    np.testing.assert_array_equal(add_fine(sampler("fine"), [coarse], 43)[0], whole[40:])
+    np.testing.assert_array_equal(add_fine(sampler("fine"), [coarse], [43])[0], whole[40:])
 
 
 def test_fine_groups_do_not_matter(monkeypatch):
     rng = np.random.default_rng(0)
     coarse = [rng.integers(0, CODES, (50, COARSE)) for _ in range(2)]
-    whole = add_fine(sampler("fine", 2), coarse, 0)
+    whole = add_fine(sampler("fine", 2), coarse, [0, 0])
     monkeypatch.setattr(stage_functions, "MOST_ROWS", 4)
-    for one, other in zip(whole, add_fine(sampler("fine", 2), coarse, 0), strict=True):
+    for one, other in zip(whole, add_fine(sampler("fine", 2), coarse, [0, 0]), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_semantic_tokens_past_the_window_keep_the_prompt_and_the_count():
     prompt = np.repeat(np.arange(8), 3)
     for total in (24, 25, 100, 211):
-        for one in continue_semantic(sampler("semantic", 2), prompt, total, 2.0):
+        for one in continue_semantic(sampler("semantic", 2), [prompt] * 2, [total] * 2, [2.0] * 2):
             assert one.shape == (total,) and one[:24].tolist() == prompt.tolist()
             assert one.min() >= 0 and one.max() < 8
 
