@@ -16,6 +16,7 @@ from audiolm_jax.generation.pipeline import ACOUSTIC, CONTINUATION, UNCONDITIONA
 from audiolm_jax.png import VIRIDIS, colour, encode_png
 
 DYNAMIC_RANGE_DB = 70.0
+PLAYER_HINT = "Press play, or select a point in a plot to hear it from there."
 _NUM_MELS = 96
 _MOST_COLUMNS = 1600
 
@@ -120,29 +121,41 @@ def page(clips: list[Clip], scales: TokenScales, heading: str, lede: str, facts:
 
     Sound and pictures are inside the file, so it can be moved, mailed and opened without network.
     """
-    style = files("audiolm_jax").joinpath("listening_page.css").read_text(encoding="utf-8")
-    script = files("audiolm_jax").joinpath("listening_page.js").read_text(encoding="utf-8")
-    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     cards = "\n".join(_card(clip, scales, f"clip{index}") for index, clip in enumerate(clips))
+    body = f"{header(heading, lede, facts)}\n{cards}\n<footer>{PLAYER_HINT}</footer>"
+    return document(heading, body, packaged_text("listening_page.css"), packaged_text("listening_page.js"))
+
+
+def packaged_text(name: str) -> str:
+    """A text file that lies beside this one."""
+    return files("audiolm_jax").joinpath(name).read_text(encoding="utf-8")
+
+
+def header(heading: str, lede: str, facts: dict[str, str]) -> str:
+    """The head of a page: heading, one sentence, and a row of facts (name -> value)."""
+    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+    return f"""<header>
+<h1>{escape(heading)}</h1>
+<p class="lede">{escape(lede)}</p>
+<dl class="facts">{rows}</dl>
+</header>"""
+
+
+def document(title: str, body: str, style: str, script: str) -> str:
+    """A whole HTML page that loads nothing."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{escape(heading)}</title>
+<title>{escape(title)}</title>
 <style>
 {style}</style>
 </head>
 <body>
 <main>
-<header>
-<h1>{escape(heading)}</h1>
-<p class="lede">{escape(lede)}</p>
-<dl class="facts">{rows}</dl>
-</header>
-{cards}
-<footer>Press play, or select a point in a plot to hear it from there.</footer>
+{body}
 </main>
 <script>
 {script}</script>
@@ -152,8 +165,7 @@ def page(clips: list[Clip], scales: TokenScales, heading: str, lede: str, facts:
 
 
 def _card(clip: Clip, scales: TokenScales, name: str) -> str:
-    sound = base64.b64encode(encode_audio(clip.waveform)).decode("ascii")
-    plots = [_waveform_plot(clip), _spectrogram_plot(clip)]
+    plots = [_waveform_plot(clip), spectrogram_plot(clip)]
     if clip.semantic_tokens is not None:
         plots.append(_semantic_plot(clip, scales))
     if clip.acoustic_tokens is not None:
@@ -162,11 +174,18 @@ def _card(clip: Clip, scales: TokenScales, name: str) -> str:
     return f"""<article aria-labelledby="{name}">
 <h2 id="{name}">{escape(clip.title)} <span>{clip.waveform.seconds:.2f} s</span></h2>
 {note}
-<audio controls preload="metadata" aria-label="{escape(clip.title)}" src="data:audio/wav;base64,{sound}"></audio>
+{player(clip)}
 {_legend(clip)}
 {"".join(plots)}
-{_time_axis(clip.waveform.seconds)}
+{time_axis(clip.waveform.seconds)}
 </article>"""
+
+
+def player(clip: Clip) -> str:
+    """The sound with a browser's own controls; WAV of 16 bits, the one format that every browser plays."""
+    sound = base64.b64encode(encode_audio(clip.waveform)).decode("ascii")
+    label = escape(clip.title)
+    return f'<audio controls preload="metadata" aria-label="{label}" src="data:audio/wav;base64,{sound}"></audio>'
 
 
 def _legend(clip: Clip) -> str:
@@ -197,8 +216,9 @@ def _plot(clip: Clip, kind: str, title: str, unit: str, alt: str, ticks: list, i
 """
 
 
-def _time_axis(seconds: float) -> str:
-    step = _nice_step(seconds, most_steps=10)
+def time_axis(seconds: float) -> str:
+    """Seconds below plots."""
+    step = nice_step(seconds, most_steps=10)
     count = int(seconds / step + 1e-6)
     digits = max(0, -math.floor(math.log10(step)))
     times = [index * step for index in range(count + 1)]
@@ -206,7 +226,7 @@ def _time_axis(seconds: float) -> str:
     return f'<div class="time" aria-hidden="true"><div>{labels}</div><span>time in seconds</span></div>'
 
 
-def _nice_step(span: float, most_steps: int) -> float:
+def nice_step(span: float, most_steps: int) -> float:
     """The smallest of 1, 2, 5 times a power of ten that divides `span` into at most `most_steps` steps."""
     power = 10.0 ** math.floor(math.log10(span / most_steps))
     return next(scale * power for scale in (1, 2, 5, 10) if span / (scale * power) <= most_steps + 1e-9)
@@ -241,13 +261,14 @@ def _envelope(lows: np.ndarray, highs: np.ndarray, start: int) -> str:
     return "M" + "L".join(there + back) + "Z"
 
 
-def spectrogram(waveform: Waveform) -> np.ndarray:
-    """Log-mel levels in dB below the loudest point, float32[num_mels, F], clipped at -DYNAMIC_RANGE_DB."""
+def spectrogram(waveform: Waveform, most_columns: int = _MOST_COLUMNS) -> np.ndarray:
+    """Log-mel levels in dB below the loudest point, float32[num_mels, F], clipped at -DYNAMIC_RANGE_DB; F is at most
+    about `most_columns`."""
     from audiolm_jax.spectral import log_mel
 
     rate_hz, samples = waveform.sample_rate_hz, waveform.samples
     window_samples = round(0.032 * rate_hz)
-    hop_samples = max(round(0.008 * rate_hz), len(samples) // _MOST_COLUMNS)
+    hop_samples = max(round(0.008 * rate_hz), len(samples) // most_columns)
     padded = np.pad(samples, (window_samples // 2, window_samples))
     fft_samples = 2 ** math.ceil(math.log2(2 * window_samples))
     levels = np.asarray(log_mel(padded[None], rate_hz, window_samples, hop_samples, _NUM_MELS, fft_samples))[0]
@@ -255,8 +276,9 @@ def spectrogram(waveform: Waveform) -> np.ndarray:
     return np.maximum(levels_db - levels_db.max(), -DYNAMIC_RANGE_DB)
 
 
-def _spectrogram_plot(clip: Clip) -> str:
-    levels_db = spectrogram(clip.waveform)
+def spectrogram_plot(clip: Clip, most_columns: int = _MOST_COLUMNS) -> str:
+    """The log-mel spectrogram of a clip with its axes; fewer columns make a smaller picture."""
+    levels_db = spectrogram(clip.waveform, most_columns)
     nyquist_hz = clip.waveform.sample_rate_hz / 2
     ticks = [
         (_mel(hz) / _mel(nyquist_hz), f"{hz / 1000:g}")

@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import multiprocessing
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -143,6 +144,12 @@ STATEMENTS = (
     "we paid {number} pounds for {thing}"
 ).split("|")
 
+UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+
 
 def make_sentence(rng: np.random.Generator) -> str:
     """One sentence of the grammar."""
@@ -174,6 +181,21 @@ def make_text(rng: np.random.Generator, num_words: int) -> str:
     while sum(len(sentence.split()) for sentence in sentences) < num_words:
         sentences.append(make_sentence(rng))
     return " ".join(sentences)
+
+
+def spoken_words(text: str, accent: str) -> str:
+    """The text with its numbers, all below a thousand, in the words that espeak-ng says: for transcripts."""
+
+    def words(number: int) -> str:
+        if number >= 100:
+            hundreds, rest = divmod(number, 100)
+            joint = " " if accent.startswith("en-us") else " and "
+            return f"{UNITS[hundreds]} hundred" + (joint + words(rest) if rest else "")
+        if number >= 20:
+            return "-".join((TENS[number // 10 - 2], *([UNITS[number % 10]] if number % 10 else [])))
+        return UNITS[number]
+
+    return re.sub(r"\d+", lambda match: words(int(match[0])), text)
 
 
 class Espeak:
@@ -260,7 +282,7 @@ def make_clip(output: Path, seed: int, voice: Voice, number: int) -> float:
         if MIN_SECONDS <= len(samples) / SAMPLE_RATE_HZ <= MAX_SECONDS:
             break
     text_path.parent.mkdir(parents=True, exist_ok=True)
-    text_path.write_text(text + "\n")
+    text_path.write_text(spoken_words(text, voice.accent) + "\n")
     write(path, samples)
     return len(samples) / SAMPLE_RATE_HZ
 
@@ -286,7 +308,9 @@ def make_corpus(output: Path, hours: float, seed: int) -> None:
                     clip_seconds = soundfile.info(path).duration
                 else:
                     clip_seconds = fresh_process.apply(make_clip, (output, seed, voice, number))
-                transcripts.append(f"{speaker}/{number:04d}\t{speaker}\t{text_path.read_text().strip()}")
+                # Folders of earlier versions have digits in their texts.
+                text = spoken_words(text_path.read_text().strip(), voice.accent)
+                transcripts.append(f"{speaker}/{number:04d}\t{speaker}\t{text}")
                 seconds, number = seconds + clip_seconds, number + 1
                 progress.update(min(round(clip_seconds), progress.total - progress.n))
             total_seconds += seconds

@@ -73,14 +73,15 @@ if ! newer "$WORK/bundle/manifest.json" "$WORK"/{tokenizers/manifest.json,semant
   say "exporting the bundle"
   audiolm bundle "$WORK/bundle" --tokenizers "$WORK/tokenizers" \
     --semantic "$WORK/semantic" --coarse "$WORK/coarse" --fine "$WORK/fine" --overwrite
-  rm -f "$WORK/report/report.json"
+  rm -f "$WORK/report/done"
 fi
 
-if [[ ! -f "$WORK/report/report.json" ]]; then
+if [[ ! -f "$WORK/report/done" ]]; then
   say "measuring the bundle on held-out speakers"
-  audiolm report --bundle "$WORK/bundle" --data "$DATA" --output "$WORK/report" --train_tokens "$WORK/tokens" \
-    --heldout_speakers "$HELDOUT_SPEAKERS" --max_clips "${REPORT_CLIPS:-40}" \
+  audiolm eval all --only codec,perplexity --merge --bundle "$WORK/bundle" --data "$DATA" --output "$WORK/report" \
+    --train_tokens "$WORK/tokens" --heldout_speakers "$HELDOUT_SPEAKERS" --max_clips "${REPORT_CLIPS:-40}" \
     ${REPORT_RECORDINGS:+--max_recordings "$REPORT_RECORDINGS"}
+  touch "$WORK/report/done"
 fi
-say "done: $WORK/bundle is the system, $WORK/report/report.md its figures"
+say "done: $WORK/bundle is the system, $WORK/report/report.html its figures"
 say "try it: audiolm generate --bundle $WORK/bundle --mode continuation --prompt IN.wav --output OUT.wav"

@@ -16,7 +16,7 @@ from audiolm_jax.bundle import export_bundle
 from tests.tiny_system import tiny_system, tiny_tokenizers
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "tokenize", "generate", "codec", "bundle", "report", "info")
+COMMANDS = ("train", "tokenize", "generate", "codec", "bundle", "info")
 
 
 def run(capsys, *argv):
@@ -95,9 +95,13 @@ def test_top_level_help_and_version(capsys):
         (["codec", "a.wav", "b.wav", "--bundle", "nowhere"], ["nowhere", "--bundle"]),
         (["info", "nowhere"], ["nowhere"]),
         (["tokenize", "--input", "a"], ["--output"]),
-        (["report", "--data", "a", "--output", "b"], ["--bundle"]),
-        (["report", "--data", "a", "--output", "b", "--bundle", "nowhere"], ["nowhere"]),
-        (["report", "--data", "a", "--output", "b", "--bundle", "c", "--heldout_speakers", "0"], ["heldout_speakers"]),
+        (["eval", "all", "--data", "a"], ["--output"]),
+        (["eval", "all", "--data", "a", "--output", "b", "--bundle", "nowhere"], ["nowhere"]),
+        (["eval", "all", "--data", "a", "--output", "b", "--only", "wer,mos"], ["mos", "perplexity"]),
+        (["eval", "all", "--data", "a", "--output", "b", "--item", "c.item"], ["--item", "c.item"]),
+        (["eval", "all", "--data", "a", "--output", "b", "--swuggy", "tests"], ["--swuggy", "gold.csv"]),
+        (["eval", "all", "--data", "a", "--output", "b", "--classifier", "c"], ["--classifier", "c"]),
+        (["eval", "all", "--data", "a", "--output", "b"], ["a", "folder"]),
         (["tokenize", "--input", "a", "--output", "b", "--heldout_speakers", "-1"], ["--heldout_speakers"]),
     ],
 )
@@ -281,18 +285,3 @@ def test_tokenize_writes_records_and_lists_bad_files(capsys, tmp_path, bundle):
     assert code == 0 and "bad.wav" in stderr and "times real time" in stderr, stderr
     manifest = json.loads((tmp_path / "tokens" / "manifest.json").read_text())
     assert sum(manifest["summary"]["records"].values()) == 2
-
-
-def test_report_measures_held_out_speakers(capsys, monkeypatch, tmp_path, bundle):
-    from audiolm_jax.evaluation import heldout
-
-    monkeypatch.setattr(heldout, "visqol_is_installed", lambda: False)
-    for speaker in ("ann", "ben"):
-        (tmp_path / "speech" / speaker).mkdir(parents=True)
-        write_audio(tmp_path / "speech" / speaker / "a.wav", Waveform(babble(3.1), 16_000))
-    argv = ["report", "--bundle", bundle, "--data", tmp_path / "speech", "--output", tmp_path / "report", "--no_merge"]
-    code, out, stderr = run(capsys, *argv, "--heldout_speakers", 1, "--json", "-")
-    assert code == 0, stderr
-    figures = json.loads(out)
-    assert figures["bundle"] == "tiny" and figures["metrics"]["heldout"]["speakers"] == 1
-    assert "nats per token" in (tmp_path / "report" / "report.md").read_text()

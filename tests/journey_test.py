@@ -10,7 +10,7 @@ from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, read_audio, write_audio
 from audiolm_jax.bundle.workdirs import export_system, export_tokenizers
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import heldout
+from audiolm_jax.evaluation import codec_fidelity
 
 RATE_HZ = 16_000
 ENCODER = (
@@ -72,7 +72,7 @@ def speech(tmp_path_factory):
 
 def test_from_waveforms_to_a_report(speech, tmp_path, monkeypatch, capsys):
     # ViSQOL has tests of its own; compiling it would double the time of this one.
-    monkeypatch.setattr(heldout, "visqol_is_installed", lambda: False)
+    monkeypatch.setattr(codec_fidelity, "visqol_is_installed", lambda: False)
     work = tmp_path
     train(work, "codec", speech)
     train(work, "w2v_bert", speech)
@@ -109,18 +109,23 @@ def test_from_waveforms_to_a_report(speech, tmp_path, monkeypatch, capsys):
     assert once.seconds == pytest.approx(2.0, abs=0.02)
     np.testing.assert_array_equal(once.samples, again.samples)
 
-    report = ("report", "--bundle", work / "bundle", "--data", speech, "--output", work / "report")
-    assert audiolm(*report, "--heldout_speakers", "1", "--train_tokens", work / "tokens") == 0
-    metrics = json.loads((work / "report" / "report.json").read_text())["metrics"]
-    for name in stages:
-        assert 0 <= metrics[name]["unigram_nats_per_token"] <= metrics[name]["train_unigram_nats_per_token"]
-        # After three steps the model cannot be much better or worse than a guess among 16 codes.
-        assert 0 < metrics[name]["heldout_nats_per_token"] < 2 * np.log(16)
+    report = ("eval", "all", "--only", "codec,perplexity", "--merge", "--bundle", work / "bundle", "--data", speech)
+    report += ("--output", work / "report", "--heldout_speakers", "1", "--train_tokens", work / "tokens")
+    assert audiolm(*report) == 0
+    measured = json.loads((work / "report" / "report.json").read_text())["measurements"]
+    assert list(measured) == ["perplexity", "codec"]
+    assert "nats per token" in (work / "report" / "report.html").read_text()
 
     capsys.readouterr()
     assert audiolm("info", work / "bundle", "--json", "-") == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts["metrics"] == metrics
+    metrics = facts["metrics"]
+    for name in stages:
+        assert 0 <= metrics[name]["unigram_nats_per_token"] <= metrics[name]["train_unigram_nats_per_token"]
+        # After three steps the model cannot be much better or worse than a guess among 16 codes.
+        assert 0 < metrics[name]["heldout_nats_per_token"] < 2 * np.log(16)
+    assert metrics["codec_si_sdr_db"] == measured["codec"]["si_sdr_db"]
+    assert metrics["heldout"]["speakers"] == 1 and metrics["heldout"]["codec_clips"] > 0
     assert facts["licence"] == "CC0-1.0"
 
     # The same bundle elsewhere, without the folders it was trained in.

@@ -1,6 +1,7 @@
 """`audiolm eval codec`."""
 
 from audiolm_jax import arguments
+from audiolm_jax.eval_commands.visqol import add_mapping
 
 SUMMARY = "A bundle's codec on held-out speakers, at each bit rate: ViSQOL, SI-SDR, mel, and how its codes are used."
 EXAMPLE = "audiolm eval codec --bundle small --data speech/ --json -"
@@ -11,9 +12,21 @@ def add_arguments(parser) -> None:
     arguments.add_data(parser)
     arguments.add_bundle(parser)
     parser.add_argument("--max_clips", type=arguments.positive, default=40, metavar="N", help="default 40")
+    add_mapping(parser)
     arguments.add_seed(parser)
 
 
 def run(args):
     """The measurement."""
-    raise NotImplementedError
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.errors import UserError
+    from audiolm_jax.evaluation.codec_fidelity import measure
+    from audiolm_jax.evaluation.recordings import find_recordings
+
+    bundle = Bundle.load(args.bundle)
+    recordings = find_recordings(args.data, args.heldout_speakers, args.split_seed)
+    heldout = [recording for recording in recordings if recording.heldout]
+    if not heldout:
+        named = ", ".join(args.data)
+        raise UserError(f"{named} has no held-out recordings; give more speakers, or --heldout_speakers 0 for all")
+    return measure(bundle, heldout, args.max_clips, args.seed, args.mapping)

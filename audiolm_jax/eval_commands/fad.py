@@ -20,4 +20,23 @@ def add_arguments(parser) -> None:
 
 def run(args):
     """The measurement."""
-    raise NotImplementedError
+    import dataclasses
+
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.errors import UserError
+    from audiolm_jax.evaluation.embeddings import embed_recordings, holds_embeddings, read_embeddings
+    from audiolm_jax.evaluation.frechet import measure
+    from audiolm_jax.evaluation.recordings import find_recordings
+
+    folders = (args.reference, args.generated)
+    ready = [holds_embeddings(folder) for folder in folders]
+    if ready[0] != ready[1]:
+        raise UserError("one folder holds audio and the other embeddings; give two of audio, or two of embeddings")
+    if all(ready):
+        sets = [read_embeddings(folder) for folder in folders]
+    else:
+        bundle = None if args.embedding == "log_mel" else Bundle.load(args.bundle)
+        sets = [embed_recordings(find_recordings([folder], 0), args.embedding, bundle) for folder in folders]
+    measured = measure(*sets, seed=args.seed)
+    named = {"reference": args.reference, "generated": args.generated}
+    return dataclasses.replace(measured, settings=named | measured.settings)

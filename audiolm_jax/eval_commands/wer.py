@@ -18,7 +18,10 @@ def add_arguments(parser) -> None:
         help="pocketsphinx (default, works offline), or a local folder of a Hugging Face CTC or Whisper model",
     )  # fmt: skip
     arguments.add_bundle(parser)
-    parser.add_argument("--output", metavar="DIR", help="where the generated recordings go; required with --data")
+    parser.add_argument(
+        "--output", metavar="DIR",
+        help="where the generated recordings and what was heard in them go; required with --data",
+    )  # fmt: skip
     parser.add_argument(
         "--min_seconds", type=arguments.length, default=4.0, metavar="S", help="of recordings (default 4)"
     )
@@ -29,5 +32,75 @@ def add_arguments(parser) -> None:
 
 
 def run(args):
-    """The measurement."""
-    raise NotImplementedError
+    """The measurement.
+
+    Raises:
+        UserError: flags that do not go together, no transcripts, or no recordings of the right length.
+    """
+    from pathlib import Path
+
+    import jiwer  # noqa: F401  here, so that its absence is told before anything that takes long
+
+    from audiolm_jax.errors import UserError
+
+    if (args.audio is None) == (args.data is None):
+        raise UserError("give --data and --output for the protocol, or --audio for recordings as they are")
+    if args.transcripts and args.data:
+        raise UserError("--transcripts goes with --audio; the transcripts of --data lie beside its recordings")
+    if args.transcripts and not Path(args.transcripts).is_dir():
+        raise UserError(f"--transcripts {args.transcripts} is no folder; give the one that holds the transcript files")
+    if args.data and not args.output:
+        raise UserError("--output is missing: the folder where the generated recordings go")
+    return _measure_protocol(args) if args.data else _measure_recordings(args)
+
+
+def _measure_recordings(args):
+    from pathlib import Path
+
+    from audiolm_jax.evaluation.asr import load_recogniser
+    from audiolm_jax.evaluation.recordings import find_recordings, shared_out
+    from audiolm_jax.evaluation.word_error import measure_recordings, with_transcripts
+
+    recogniser = load_recogniser(args.asr)
+    recordings = find_recordings([args.audio], heldout_speakers=0, transcripts=args.transcripts)
+    if args.max_recordings is not None:
+        recordings = shared_out(with_transcripts(recordings), args.max_recordings)
+    return measure_recordings(recordings, recogniser, Path(args.output, "asr") if args.output else None, args.seed)
+
+
+def _measure_protocol(args):
+    """AudioLM, section IV-C: recordings of 4 to 10 s, and three acoustic generations from the tokens of each."""
+    import dataclasses
+    from pathlib import Path
+
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.errors import UserError
+    from audiolm_jax.evaluation.asr import load_recogniser
+    from audiolm_jax.evaluation.recordings import find_recordings, shared_out
+    from audiolm_jax.evaluation.samples import ACOUSTIC, ORIGINAL, RECONSTRUCTION, SampleSettings, make_samples, usable
+    from audiolm_jax.evaluation.word_error import measure, with_transcripts
+
+    recogniser = load_recogniser(args.asr)  # first, because generation takes long and this may be refused
+    spoken = with_transcripts(find_recordings(args.data, args.heldout_speakers, args.split_seed))
+    lengths = f"{args.min_seconds:g} to {args.max_seconds:g} s"
+    fitting = usable(spoken, args.min_seconds, args.max_seconds)
+    if not fitting:
+        raise UserError(f"no recording with a transcript lasts {lengths}; change --min_seconds or --max_seconds")
+    heldout = [recording for recording in fitting if recording.heldout]
+    chosen = shared_out(heldout or fitting, args.max_recordings)
+    settings = SampleSettings(num_samples=args.num_samples, seed=args.seed)
+    bundle = Bundle.load(args.bundle)
+    samples = make_samples(bundle, chosen, args.output, settings, (ORIGINAL, RECONSTRUCTION, ACOUSTIC))
+    measurement = measure(samples, recogniser, Path(args.output, "asr"), args.seed)
+    protocol = {
+        "bundle": bundle.name,
+        "recordings": f"{lengths}, with transcripts, {'held-out speakers' if heldout else 'no speaker held out'}",
+        "num_samples": settings.num_samples,
+        "seed": settings.seed,
+    }
+    notes = (f"no held-out recording of {lengths} has a transcript",) if not heldout else ()
+    return dataclasses.replace(
+        measurement,
+        settings={**protocol, **measurement.settings},
+        notes=(*notes, *samples.notes, *measurement.notes),
+    )

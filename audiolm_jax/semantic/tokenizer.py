@@ -109,12 +109,27 @@ class SemanticTokenizer:
         tokens = np.zeros((rows, num_frames(total)), np.int32)
         device_params = jax.device_put(params)  # once, and not for every window
         for row, count in enumerate(counts):
-            for first, kept in self._windows(device_params, samples[row, : int(count)]):
+            for first, kept in self._windows(_window_tokens, device_params, samples[row, : int(count)]):
                 tokens[row, first : first + len(kept)] = kept
         return tokens
 
-    def _windows(self, params, samples):
-        """Yields (first frame, its tokens) of every window of one waveform float32[T]."""
+    def layer_features(self, params: Any, samples: np.ndarray) -> np.ndarray:
+        """What the layer says of one waveform before it is standardised and clustered, by the windows of `tokenize`.
+
+        Args:
+            params: see the class; "mean", "std" and "centroids" are not used.
+            samples: float32[T] at 16 kHz.
+
+        Returns:
+            float32[ceil(T / 640), D].
+        """
+        device_params = jax.device_put({"encoder": params["encoder"]})
+        windows = self._windows(_window_features, device_params, np.asarray(samples, np.float32))
+        kept = [np.zeros((0, self.config.encoder.dim), np.float32), *(frames for _, frames in windows)]
+        return np.concatenate(kept)
+
+    def _windows(self, program, params, samples):
+        """Yields (first frame, what `program` gives of its frames) of every window of one waveform float32[T]."""
         margin = self.config.margin_frames
         hop = self.config.window_frames - 2 * margin
         window_samples = self.config.window_frames * HOP_SAMPLES
@@ -126,14 +141,21 @@ class SemanticTokenizer:
             offset = max(-start, 0)
             window[offset : offset + len(inside)] = inside
             lead = np.int32(max(margin - first, 0))
-            ids = _window_tokens(self.config, params, window[None], np.int32([offset + len(inside)]), lead)
-            yield first, np.asarray(ids)[0, margin : margin + min(hop, frames - first)]
+            made = program(self.config, params, window[None], np.int32([offset + len(inside)]), lead)
+            yield first, np.asarray(made)[0, margin : margin + min(hop, frames - first)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _window_features(config: SemanticTokenizerConfig, params, samples, num_samples, first_frame):
+    """The layer's output float32[1, W, D] on one window float32[1, W * 640]."""
+    frames = features(config.encoder, params["encoder"], samples, num_samples, config.layer, first_frame)
+    return frames.astype(jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _window_tokens(config: SemanticTokenizerConfig, params, samples, num_samples, first_frame):
     """Tokens int32[1, W] of one window float32[1, W * 640]."""
-    frames = features(config.encoder, params["encoder"], samples, num_samples, config.layer, first_frame)
-    standardised = (frames.astype(jnp.float32) - params["mean"]) / params["std"]
+    frames = _window_features(config, params, samples, num_samples, first_frame)
+    standardised = (frames - params["mean"]) / params["std"]
     ids = kmeans.assign(standardised.reshape(-1, standardised.shape[-1]), params["centroids"])
     return ids.reshape(standardised.shape[:2])

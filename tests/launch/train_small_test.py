@@ -29,7 +29,7 @@ if [[ "$*" == *" train "* ]]; then
   [[ "$workdir" == *"/$STOP_AT" || -f "$workdir/done" ]] || touch "$workdir/done"
 fi
 if [[ "$*" == *"cli bundle "* ]]; then mkdir -p "$output" && touch "$output/manifest.json"; fi
-if [[ "$*" == *"cli report "* ]]; then mkdir -p "$output" && touch "$output/report.json"; fi
+if [[ "$*" == *"cli eval "* ]]; then mkdir -p "$output" && [[ "$STOP_AT" != eval ]]; fi
 """
 
 
@@ -53,7 +53,7 @@ def train_small(tmp_path):
 
 
 def kinds(calls):
-    """"train codec", "bundle work/tokenizers", "tokenize", "report" of each call."""
+    """"train codec", "bundle work/tokenizers", "tokenize", "eval" of each call."""
     names = []
     for call in calls:
         words = call.split()
@@ -74,7 +74,7 @@ ALL = [
     "train coarse",
     "train fine",
     "bundle work/bundle",
-    "report",
+    "eval",
 ]
 
 
@@ -88,6 +88,7 @@ def test_everything_in_order(train_small):
     assert "--bundle work/tokenizers" in calls[4] and "--heldout_speakers 2" in calls[4]
     assert "--data work/tokens" in calls[5] and "STEPS" not in calls[5]
     assert "--licence" in calls[3] and "--bundle work/bundle" in calls[9]
+    assert "all --only codec,perplexity --merge" in calls[9] and "--train_tokens work/tokens" in calls[9]
 
 
 def test_a_stopped_training_ends_the_script_and_the_next_start_goes_on(train_small):
@@ -99,11 +100,17 @@ def test_a_stopped_training_ends_the_script_and_the_next_start_goes_on(train_sma
     assert kinds(calls) == [name for name in ALL if name != "bundle work/tokenizers"]
 
 
+def test_a_report_that_failed_is_made_again(train_small):
+    assert train_small(stop_at="eval")[0].returncode != 0
+    result, calls = train_small()
+    assert result.returncode == 0 and kinds(calls)[-1] == "eval"
+
+
 def test_a_finished_system_is_not_made_again(train_small):
     train_small()
     result, calls = train_small()
     assert result.returncode == 0
-    assert not [name for name in kinds(calls) if name.startswith("bundle") or name == "report"]
+    assert not [name for name in kinds(calls) if name.startswith("bundle") or name == "eval"]
 
 
 def test_wrong_arguments_are_one_line(tmp_path):

@@ -1,0 +1,171 @@
+"""The steps of a report: for every metric what it is measured on, what its figures depend on, and what is missing.
+
+Nothing is measured here; a step's `measure` calls the metric's own function.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+from audiolm_jax.evaluation.measurement import Measurement, versions
+from audiolm_jax.evaluation.report_material import Material
+from audiolm_jax.evaluation.report_plan import (
+    Entry,
+    NotMeasured,
+    Step,
+    counted,
+    file_inputs,
+    recording_inputs,
+    with_notes,
+)
+from audiolm_jax.evaluation.report_sample_steps import (
+    detector_steps,
+    fad_steps,
+    ladder_steps,
+    sample_steps,
+    speaker_steps,
+    wer_steps,
+)
+
+
+def plan(material: Material) -> list[Entry]:
+    """Everything that is asked for, in the order of METRICS; what others need comes before them in any case."""
+    settings = material.settings
+    entries = [
+        entry
+        for metric_steps in (
+            perplexity_steps,
+            codec_steps,
+            abx_steps,
+            spot_steps,
+            sample_steps,
+            wer_steps,
+            speaker_steps,
+            detector_steps,
+            fad_steps,
+            ladder_steps,
+        )
+        for entry in metric_steps(material)
+    ]
+    wanted = {entry.name for entry in entries if settings.wants(entry.metric)}
+    for entry in reversed(entries):
+        if entry.name in wanted and isinstance(entry, Step):
+            wanted |= set(entry.needs)
+    return [entry for entry in entries if entry.name in wanted]
+
+
+def perplexity_steps(material: Material) -> list[Entry]:
+    """Nats per token of the stages."""
+    settings, chosen = material.settings, material.token_recordings
+
+    def measure() -> Measurement:
+        from audiolm_jax.evaluation import perplexity
+
+        tokenized = material.tokenized
+        measured = perplexity.measure(material.bundle, tokenized.records, settings.train_tokens, seed=settings.seed)
+        num_samples = sum(record.num_samples for record in tokenized.records)
+        seconds = round(num_samples / material.bundle.codec.sample_rate_hz, 2)
+        measured = dataclasses.replace(measured, counts={**measured.counts, "seconds": seconds})
+        return with_notes(measured, (*chosen.notes, *tokenized.notes))
+
+    inputs = {
+        "system": material.system, "seed": settings.seed, "train_tokens": list(settings.train_tokens),
+        "recordings": recording_inputs(chosen.recordings),
+    }  # fmt: skip
+    what = f"tokens of {counted(chosen.recordings)}"
+    return [Step("perplexity", "perplexity", what, inputs, 20 + 2.0 * len(chosen.recordings), measure)]
+
+
+def codec_steps(material: Material) -> list[Entry]:
+    """Distances of the codec's output."""
+    settings, chosen = material.settings, material.token_recordings
+    clips = settings.extent.codec_clips
+
+    def measure() -> Measurement:
+        from audiolm_jax.evaluation import codec_fidelity
+
+        measured = codec_fidelity.measure(material.bundle, chosen.recordings, clips, settings.seed)
+        return with_notes(measured, chosen.notes)
+
+    inputs = {
+        "codec": material.system["codec"], "seed": settings.seed, "clips": clips,
+        "recordings": recording_inputs(chosen.recordings),
+        "installed": versions("visqol-python", "pesq", "pystoi"),
+    }  # fmt: skip
+    what = f"{counted(chosen.recordings)}, at most {clips} of them compared"
+    seconds = 20 + 4.0 * min(clips, len(chosen.recordings)) + 0.5 * len(chosen.recordings)
+    return [Step("codec", "codec", what, inputs, seconds, measure)]
+
+
+def abx_steps(material: Material) -> list[Entry]:
+    """ABX of semantic tokens, semantic features and the codec at its bit rates."""
+    settings, extent = material.settings, material.settings.extent
+    if settings.item is None:
+        return [NotMeasured("abx", "abx", "no item file is given", "give --item FILE, phones and times in --data")]
+    from audiolm_jax.evaluation.codec_fidelity import levels_by_name
+
+    features = {"abx_centroids": ("centroids", None), "abx_semantic": ("semantic", None)} | {
+        f"abx_codec_{rate}": ("codec", levels) for rate, levels in levels_by_name(material.bundle).items()
+    }
+    rows = sum(1 for _ in settings.item.open(encoding="utf-8"))
+
+    def measure(representation: str, levels: int | None) -> Callable[[], Measurement]:
+        def run() -> Measurement:
+            from audiolm_jax.evaluation import abx
+            from audiolm_jax.evaluation.frame_features import bundle_features
+
+            found = bundle_features(
+                material.bundle, settings.folders[0], representation, num_quantizers=levels
+            )
+            caps = abx.AbxSettings(extent.abx_group_size, extent.abx_x_across, settings.seed)
+            return abx.measure(settings.item, found, Fraction(found.feature_seconds), caps)
+
+        return run
+
+    return [
+        Step(
+            name, "abx", f"{rows - 1} phones, {name.removeprefix('abx_').replace('_', ' ')}",
+            {
+                "system": material.system, "seed": settings.seed, "item": file_inputs(settings.item),
+                "caps": [extent.abx_group_size, extent.abx_x_across], "representation": [representation, levels],
+                "recordings": recording_inputs(material.recordings),
+            },
+            30 + 0.004 * rows, measure(representation, levels),
+        )
+        for name, (representation, levels) in features.items()
+    ]  # fmt: skip
+
+
+def spot_steps(material: Material) -> list[Entry]:
+    """sWUGGY and sBLIMP."""
+    return [
+        _spot_step(material, "swuggy", material.settings.swuggy, "lexical/dev"),
+        _spot_step(material, "sblimp", material.settings.sblimp, "syntactic/dev"),
+    ]
+
+
+def _spot_step(material: Material, task: str, folder: Path | None, name: str) -> Entry:
+    settings, pairs = material.settings, material.settings.extent.zerospeech_pairs
+    if folder is None:
+        return NotMeasured(
+            task, task, "no folder of ZeroSpeech 2021 is given", f"give --{task} DIR, its {name} with gold.csv"
+        )
+    if "semantic" not in material.bundle.stages:
+        return NotMeasured(task, task, "the bundle has no semantic stage", "give a bundle of a whole system")
+
+    def measure() -> Measurement:
+        from audiolm_jax.evaluation import spot_the_word
+        from audiolm_jax.evaluation.gold import read_gold
+        from audiolm_jax.evaluation.likelihood import score_folder
+
+        gold = read_gold(folder / "gold.csv", task, pairs)
+        output = settings.output / "scores" / f"{task}-{material.system['semantic stage']}.txt"
+        scores = score_folder(material.bundle, folder, gold.stems, output)
+        return spot_the_word.measure(task, gold, scores, seed=settings.seed)
+
+    inputs = {
+        "system": material.system, "seed": settings.seed, "gold": file_inputs(folder / "gold.csv"), "pairs": pairs
+    }  # fmt: skip
+    what = "all pairs" if pairs is None else f"{pairs} pairs at most"
+    return Step(task, task, what, inputs, 60.0 if pairs else 3600.0, measure)

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Measures a bundle by every metric and writes one report: out/report/report.html, report.md and report.json.
+#
+#   ./launch/evaluate.sh                            the bundle of the repository, on speech made by espeak-ng
+#   ./launch/evaluate.sh --data SPEECH              your own recordings, one folder for each speaker
+#   ./launch/evaluate.sh --bundle DIR --seed 1      any flag of `audiolm eval all`
+#   QUICK= ./launch/evaluate.sh --data SPEECH       the paper's protocol in full, which takes hours
+#
+# Needs Python 3.11 or newer and nothing else: the first run makes .venv and installs the package into it. Takes about
+# 20 minutes on two cores. Stop it at any time; the same command goes on from there.
+#
+# Variables: OUT, the folder for everything (out at the root of the repository); VENV_PYTHON, an interpreter that has the
+# package, in place of .venv.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+if [[ "${1:-}" == "-h" || "${1:-}" == "--help" ]]; then
+  sed -n '2,/^set -e/{/^set -e/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+  exit 0
+fi
+
+# need NAME EXTRA: an interpreter with an extra of the package.
+need() {
+  [[ -n "${VENV_PYTHON:-}" ]] || make_environment "$1" "$ROOT[$2]"
+  python="${VENV_PYTHON:-$VENV/bin/python}"
+}
+
+OUT="${OUT:-$ROOT/out}"
+need eval eval
+flags=(--bundle "$ROOT/audiolm_jax/bundles/small" --output "$OUT/report")
+[[ -z "${QUICK-yes}" ]] || flags+=(--quick)
+if [[ " $* " != *" --data "* && " $* " != *" --data="* ]]; then
+  if [[ ! -f "$OUT/espeak/transcripts.tsv" ]]; then
+    need espeak espeak
+    say "making speech of many voices with espeak-ng in $OUT/espeak"
+    "$python" "$ROOT/launch/make_espeak_speech.py" "$OUT/espeak" --hours 0.4 >&2
+  fi
+  flags+=(--data "$OUT/espeak")
+fi
+# The last of two equal flags wins, so --bundle and --output can be given again.
+exec "$python" -m audiolm_jax.cli eval all "${flags[@]}" "$@"
