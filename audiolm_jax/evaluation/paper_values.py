@@ -102,7 +102,8 @@ PAPER_VALUES = (
     _spot("sblimp", "all", "sBLIMP", 64.7, "the gold file and the recordings that are given"),
     _spot("sblimp", "all_raw", "sBLIMP, likelihoods not divided by length", 67.5, "the gold file that is given"),
     PaperValue(
-        "detector", "detector", "balanced_accuracy", "synthetic speech told from real speech", 98.6, "%", "", "text",
+        "detector", "detector", "balanced_accuracy", "synthetic speech told from real speech", 98.6, "%", "",
+        "the paper's text",
         "the same network, balanced sets, real speech passed through the codec, 1 s windows",
         "a detector of this bundle's own speech; a weaker generator is easier to tell", 50.0,
     ),

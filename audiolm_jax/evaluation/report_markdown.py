@@ -12,6 +12,7 @@ from audiolm_jax.evaluation.report_words import (
     figure_rows,
     in_unit,
     ladder_measures,
+    measurement_words,
     paper_rows,
     plain,
 )
@@ -34,7 +35,7 @@ def markdown(report: Report) -> str:
         if parts:
             lines += [f"## {words.title}", "", words.lede, ""]
         for made in parts:
-            lines += [f"### {made.name}", ""] if len(parts) > 1 else []
+            lines += [f"### {measurement_words(made.name)}", ""] if len(parts) > 1 else []
             lines += _figures(made)
             lines += _settings(made)
     lines += ["## Not measured", ""]

@@ -19,6 +19,7 @@ from audiolm_jax.evaluation.report_words import (
     figure_rows,
     in_unit,
     ladder_measures,
+    measurement_words,
     paper_rows,
     plain,
 )
@@ -177,7 +178,7 @@ def _metric_section(words: MetricWords, report: Report) -> str:
 
 def _measurement(made: Made, with_heading: bool) -> str:
     measurement = made.measurement
-    heading = f"<h3>{escape(made.name.replace('_', ' '))}</h3>" if with_heading else ""
+    heading = f"<h3>{escape(measurement_words(made.name))}</h3>" if with_heading else ""
     told = measurement.notes[1:] if measurement.metric == "ladder" else measurement.notes
     notes = "".join(f"<li>{escape(note)}</li>" for note in told)
     return "".join([
@@ -185,8 +186,7 @@ def _measurement(made: Made, with_heading: bool) -> str:
         _ladder(measurement) if measurement.metric == "ladder" else _figure_tables(made),
         _plots(measurement),
         f'<ul class="notes">{notes}</ul>' if notes else "",
-        _details_tables(measurement),
-        _settings(made),
+        f'<div class="more">{_settings(made)}{_details_tables(measurement)}</div>',
     ])
 
 
@@ -289,8 +289,9 @@ def _details_table(name: str, value) -> str:
     )
     more = f"<p>{len(rows) - _MOST_ROWS} more in report.json.</p>" if len(rows) > _MOST_ROWS else ""
     title = name.replace("_", " ")
+    count = f"{len(rows)} row{'s' * (len(rows) != 1)}"
     return (
-        f'<details><summary>{escape(title)}, {len(rows)} rows</summary><div class="wide"><table class="rows">'
+        f'<details><summary>{escape(title)}, {count}</summary><div class="wide"><table class="rows">'
         f'<caption class="hidden">{escape(title)}</caption><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>'
         f"</div>{more}</details>"
     )

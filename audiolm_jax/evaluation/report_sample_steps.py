@@ -219,7 +219,7 @@ def fad_steps(material: Material) -> list[Entry]:
 
 
 def _measure_fad(material: Material, embedding: str, kinds: Sequence[str]) -> Measurement:
-    """All kinds in one measurement: fad_KIND and fad_infinity_KIND."""
+    """All kinds in one measurement: fad_KIND, and fad_infinity_KIND where it is defined."""
     from audiolm_jax.evaluation import frechet
     from audiolm_jax.evaluation.embeddings import embed_recordings
 
@@ -227,15 +227,20 @@ def _measure_fad(material: Material, embedding: str, kinds: Sequence[str]) -> Me
         kind: embed_recordings(material.samples[kind], embedding, material.bundle) for kind in (ORIGINAL, *kinds)
     }
     found = {kind: frechet.measure(embedded[ORIGINAL], embedded[kind], material.settings.seed) for kind in kinds}
+    figures = {f"{name}_{kind}": value for kind, m in found.items() for name, value in m.figures.items()}
+    kinds_of: dict[str, list[str]] = {}
+    for kind, m in found.items():
+        for note in m.notes:
+            kinds_of.setdefault(note, []).append(kind)
     return Measurement(
         metric="fad",
-        figures={f"{name}_{kind}": value for kind, m in found.items() for name, value in m.figures.items()},
+        figures={name: value for name, value in figures.items() if value is not None},
         intervals={f"{name}_{kind}": pair for kind, m in found.items() for name, pair in m.intervals.items()},
         counts={f"{name}_{kind}": count for kind, m in found.items() for name, count in m.counts.items()},
         settings={"reference": "the prompts, whole", **found[kinds[0]].settings},
         versions=versions(),
-        notes=tuple(f"{kind}: {note}" for kind, m in found.items() for note in m.notes),
-        details={f"growth_{kind}": m.details["growth"] for kind, m in found.items()},
+        notes=tuple(f"{', '.join(kinds)}: {note}" for note, kinds in kinds_of.items()),
+        details={"growth": {kind: m.details["growth"] for kind, m in found.items()}},
     )
 
 

@@ -88,6 +88,15 @@ KIND_NOTES = {
     "acoustic": ("Coarse and fine generated", "The semantic tokens are true."),
     "prompted": ("Prompt and continuation", "What follows the line is generated."),
 }
+_MEASUREMENT_WORDS = {
+    "abx_centroids": "Semantic tokens (centroids)",
+    "abx_semantic": "Semantic layer, not quantised",
+    "speaker_classifier": "The classifier, trained here",
+    "speaker": "What it hears",
+    "fad_log_mel": "Log-mel statistics",
+    "fad_semantic": "Semantic layer",
+    "fad_speaker": "Speaker network",
+}
 _BASELINES = {
     "unigram": "their own frequencies", "train_unigram": "training frequencies", "train_bigram": "training pairs",
 }  # fmt: skip
@@ -127,6 +136,7 @@ _FIGURES = (
     (r"fad_infinity", "extrapolated to infinite sets", "squared"),
     (r"fad_(?P<kind>\w+)", "{kind}", "squared"),
     (r"fad", "Fréchet audio distance", "squared"),
+    (r"(?P<kind>original|reconstruction|fine|acoustic|continuation)", "{kind}", ""),
 )
 
 # Measures of the ladder: words, unit, and the better side.
@@ -238,6 +248,13 @@ def ladder_measures(measurement: Measurement) -> list[LadderMeasure]:
         if rows:
             found.append(LadderMeasure(words, unit, better, tuple(rows)))
     return found
+
+
+def measurement_words(name: str) -> str:
+    """Heading of a measurement, where a metric has several."""
+    if match := re.fullmatch(r"abx_codec_([\d.]+)kbps", name):
+        return f"Codec at {match[1]} kbps"
+    return _MEASUREMENT_WORDS.get(name, name.replace("_", " "))
 
 
 def figure_words(figure: str) -> tuple[str, str]:

@@ -67,7 +67,10 @@ def visqol_speech(
     if min(lengths) < VISQOL_MIN_SECONDS:
         raise ValueError(f"ViSQOL needs at least {VISQOL_MIN_SECONDS:g} s of sound, got {min(lengths):.2f} s")
     if max(lengths) > VISQOL_MAX_SECONDS:
-        raise ValueError(f"ViSQOL is for clips of seconds, got {max(lengths):.0f} s; cut them")
+        raise ValueError(
+            f"ViSQOL takes at most {VISQOL_MAX_SECONDS:g} s and is made for 5 to 15, got {max(lengths):.0f} s; cut it "
+            "into clips"
+        )
     if not np.any(signals[0]):
         raise ValueError("the reference is silent")
     if not np.any(signals[1]):

@@ -1,7 +1,9 @@
 """What a run writes for people: TensorBoard event files and `metrics.jsonl`, without TensorFlow."""
 
+import importlib.util
 import io
 import json
+import logging
 import os
 import socket
 import time
@@ -11,17 +13,18 @@ import numpy as np
 import soundfile
 
 from audiolm_jax import files, png
-from audiolm_jax.errors import UserError
 from audiolm_jax.spectral import mel_filters
 
 _SPECTROGRAM_MELS = 80
+_log = logging.getLogger(__name__)
 
 
 class RunLog:
     """Writes scalars, audio and images of one run.
 
     `workdir/metrics.jsonl` has one JSON object per line: {"step": 100, "split": "train", "loss": 3.2, ...}.
-    `workdir/tensorboard/` has the same figures as "train/loss", and the audio and images.
+    `workdir/tensorboard/` has the same figures as "train/loss", and the audio and images; where tensorboard is not
+    installed (a classifier that an evaluation trains needs none of it), there is only the first, and a line says so.
     """
 
     def __init__(self, workdir: str | Path, resumed_step: int = 0):
@@ -37,13 +40,17 @@ class RunLog:
         files.replace_file(self._metrics_path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self.last_eval_step = max((line["step"] for line in kept if line["split"] == "eval"), default=None)
 
-        self._events = _EventFile(Path(workdir) / "tensorboard", resumed_step)
+        self._events = None
+        if importlib.util.find_spec("tensorboard") is None:
+            _log.warning("no plots for TensorBoard: pip install 'audiolm_jax[train]'; figures go to metrics.jsonl")
+        else:
+            self._events = _EventFile(Path(workdir) / "tensorboard", resumed_step)
 
     def scalars(self, step: int, split: str, values: dict[str, float]) -> None:
         """Figures of one step; `split` is "train" or "eval"."""
         with open(self._metrics_path, "a") as file:
             file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
-        self._events.write(step, [{"tag": f"{split}/{name}", "simple_value": value} for name, value in values.items()])
+        self._write_event(step, [{"tag": f"{split}/{name}", "simple_value": value} for name, value in values.items()])
 
     def audio(self, step: int, name: str, samples: np.ndarray, sample_rate_hz: int) -> None:
         """A sound float32[T] in -1..1, and its mel spectrogram as an image."""
@@ -57,7 +64,7 @@ class RunLog:
             "encoded_audio_string": wav.getvalue(),
             "content_type": "audio/wav",
         }
-        self._events.write(step, [{"tag": f"audio/{name}", "audio": audio}])
+        self._write_event(step, [{"tag": f"audio/{name}", "audio": audio}])
         self.image(step, f"spectrogram/{name}", spectrogram_image(samples, sample_rate_hz))
 
     def image(self, step: int, name: str, pixels: np.ndarray) -> None:
@@ -65,24 +72,26 @@ class RunLog:
         height, width, _ = pixels.shape
         encoded = png.encode_png(pixels)
         image = {"height": height, "width": width, "colorspace": 3, "encoded_image_string": encoded}
-        self._events.write(step, [{"tag": name, "image": image}])
+        self._write_event(step, [{"tag": name, "image": image}])
 
     def close(self) -> None:
         """Closes the event file."""
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
+
+    def _write_event(self, step: int, values: list[dict]) -> None:
+        if self._events is not None:
+            self._events.write(step, values)
 
 
 class _EventFile:
     """A TensorBoard event file, written with tensorboard's own messages and record framing."""
 
     def __init__(self, folder: Path, resumed_step: int):
-        # Imported here: whoever only generates has no tensorboard. Its EventFileWriter is not used because it loads
-        # TensorFlow where that is installed; these two modules do not.
-        try:
-            from tensorboard.compat.proto import event_pb2, summary_pb2
-            from tensorboard.summary.writer.record_writer import RecordWriter
-        except ImportError as error:
-            raise UserError("training writes TensorBoard files: pip install 'audiolm_jax[train]'") from error
+        # Its EventFileWriter is not used because it loads TensorFlow where that is installed; these two modules do not.
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"

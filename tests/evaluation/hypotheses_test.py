@@ -4,12 +4,17 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.errors import UserError
+from audiolm_jax.evaluation import hypotheses
 from audiolm_jax.evaluation.hypotheses import CACHE_NAME, transcribe_files
 
 
@@ -99,3 +104,34 @@ class Frail(Counter):
 def test_processes_that_die_leave_their_work_to_the_first(paths, capfd):
     assert transcribe_files(Frail(), paths, processes=2) == transcribe_files(Counter(), paths)
     assert "has died; 4 files are left to this one" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+def test_processes_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import multiprocessing, os, time\n"
+        "from audiolm_jax.evaluation.hypotheses import _begin_listening\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('spawn')\n"
+        "    pool = context.Pool(1, _begin_listening, (os.getpid(),))\n"
+        "    print(pool.apply(os.getpid), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    environment = dict(os.environ, PYTHONPATH=str(Path(hypotheses.__file__).parents[2]))
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, env=environment)
+    listener = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    while _is_alive(listener):
+        assert time.monotonic() < deadline, "the process still listens"
+        time.sleep(0.2)
+
+
+def _is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -53,6 +53,15 @@ def test_resuming_drops_what_was_written_beyond_the_checkpoint(tmp_path, accumul
     log.close()
     assert [line["loss"] for line in read_metrics(tmp_path)] == [1.0, 2.0, 3.0, 40.0]
 
+def test_without_tensorboard_the_figures_are_kept_and_a_line_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    log = RunLog(tmp_path)
+    log.scalars(3, "train", {"loss": 1.5})
+    log.audio(3, "0/original", np.zeros(16_000), 16_000)
+    log.close()
+    assert read_metrics(tmp_path) == [{"step": 3, "split": "train", "loss": 1.5}]
+    assert "audiolm_jax[train]" in caplog.text and not (tmp_path / "tensorboard").exists()
+
 
 def test_a_tone_lights_its_band_of_the_spectrogram():
     low, high = (spectrogram_image(np.sin(2 * np.pi * hz * np.arange(16_000) / 16_000), 16_000) for hz in (300, 5000))
