@@ -170,31 +170,18 @@ def measure(
     errors, num_distances = cell_errors(
         Cells.joined(list(cells.values())), groups, tokens.segments(items, groups), settings.distance
     )
-    tables = {
-        name: _Table.of(part, groups, part_errors)
-        for (name, part), part_errors in zip(
-            cells.items(), np.split(errors, [len(cells["within"])]), strict=True
-        )
-    }
+    by_name = zip(cells, np.split(errors, [len(cells["within"])]), strict=True)
+    tables = {name: _Table.of(cells[name], groups, part) for name, part in by_name}
     intervals = {name: table.interval(settings.seed) for name, table in tables.items()}
     return Measurement(
         metric="abx",
         figures={name: table.mean() for name, table in tables.items()},
         intervals={name: interval for name, interval in intervals.items() if interval is not None},
         counts={
-            "rows": len(items),
-            "rows_of_missing_files": int(tokens.of_missing.sum()),
-            "rows_without_frames": int(((tokens.length == 0) & ~tokens.of_missing).sum()),
-            "rows_over_the_cap": int((tokens.length > 0).sum()) - len(groups.rows),
-            "files": len(items.files.distinct),
-            "files_missing": len(tokens.missing),
-            "phones": len(items.phones.distinct),
-            "contexts": len(items.contexts.distinct),
-            "speakers": len(items.speakers.distinct),
-            "groups": len(groups),
+            **_row_counts(items, tokens, groups),
             **{f"cells_{name}": len(part) for name, part in cells.items()},
             **{f"triples_{name}": int(part.triples(groups.sizes).sum()) for name, part in cells.items()},
-            **{f"phone_pairs_{name}": len(table.pair_means()) for name, table in tables.items()},
+            **{f"phone_pairs_{name}": len(table.pairs) for name, table in tables.items()},
             "distances": num_distances,
         },
         settings={
@@ -264,9 +251,24 @@ def _notes(items: ItemFile, features: FrameFeatures, tokens: _Tokens, item: str)
             "s; check the seconds per frame"
         )
     if features.resampled:
-        notes.append(f"{len(features.resampled)} recordings had another sample rate and were resampled")
+        count = len(items.files.distinct) - len(tokens.missing)
+        notes.append(f"{len(features.resampled)} of {count} recordings had another sample rate; they were resampled")
     return tuple(notes)
 
+
+def _row_counts(items: ItemFile, tokens: _Tokens, groups: Groups) -> dict[str, int]:
+    return {
+        "rows": len(items),
+        "rows_of_missing_files": int(tokens.of_missing.sum()),
+        "rows_without_frames": int(((tokens.length == 0) & ~tokens.of_missing).sum()),
+        "rows_over_the_cap": int((tokens.length > 0).sum()) - len(groups.rows),
+        "files": len(items.files.distinct),
+        "files_missing": len(tokens.missing),
+        "phones": len(items.phones.distinct),
+        "contexts": len(items.contexts.distinct),
+        "speakers": len(items.speakers.distinct),
+        "groups": len(groups),
+    }
 
 
 def _phone_pairs(phones: tuple[str, ...], tables: dict[str, _Table]) -> list[dict]:

@@ -193,6 +193,7 @@ class Step:
         seconds: how long it takes on two cores, roughly.
         measure: makes it.
         needs: steps that must have been made before.
+        uses: steps that come before, and without which less is measured; that is then not kept for the next run.
     """
 
     name: str
@@ -202,6 +203,7 @@ class Step:
     seconds: float
     measure: Callable[[], Measurement]
     needs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

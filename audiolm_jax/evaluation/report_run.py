@@ -112,7 +112,9 @@ def run_plan(plan: Sequence[Step | NotMeasured], output: Path) -> tuple[list[Mad
             _say(f"{entry.name}: measuring, about {in_minutes(entry.seconds)}")
             result = _measured(entry, output)
             if isinstance(result, Measurement):
-                made.append(_keep(output, entry, result, time.perf_counter() - started))
+                made.append(_made(entry, result, time.perf_counter() - started))
+                if not any(gap.name in entry.uses for gap in gaps):
+                    _keep(output, entry, made[-1])
                 _say(f"{entry.name}: done in {made[-1].seconds:.0f} s")
                 continue
             gap = result
@@ -167,11 +169,14 @@ def read_kept(output: Path, step: Step) -> Made | None:
         return None
 
 
-def _keep(output: Path, step: Step, measurement: Measurement, seconds: float) -> Made:
-    made = Made(step.name, step.key, utc_now(), round(seconds, 1), Measurement.from_json(measurement.to_json()))
-    plain = {**dataclasses.asdict(made), "measurement": measurement.to_json(), "inputs": step.inputs}
+def _made(step: Step, measurement: Measurement, seconds: float) -> Made:
+    """As it will be read again."""
+    return Made(step.name, step.key, utc_now(), round(seconds, 1), Measurement.from_json(measurement.to_json()))
+
+
+def _keep(output: Path, step: Step, made: Made) -> None:
+    plain = {**dataclasses.asdict(made), "measurement": made.measurement.to_json(), "inputs": step.inputs}
     replace_file(_path(output, step.name), (json.dumps(plain, indent=1) + "\n").encode())
-    return made
 
 
 def utc_now() -> str:

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
+from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.recordings import Recording
 from audiolm_jax.evaluation.report_material import Chosen, Material, train_classifier
@@ -255,7 +256,11 @@ def ladder_steps(material: Material) -> list[Entry]:
     def measure() -> Measurement:
         from audiolm_jax.evaluation import ladder
 
-        classifier = _speaker_classifier(material) if with_classifier else None
+        classifier, notes = None, _seen_notes(prompts)
+        try:
+            classifier = _speaker_classifier(material) if with_classifier else None
+        except (UserError, ModuleNotFoundError) as error:
+            notes += (f"speaker accuracy is left out: {error}",)
         measured = ladder.measure(
             material.samples,
             bundle=material.bundle,
@@ -264,7 +269,7 @@ def ladder_steps(material: Material) -> list[Entry]:
             cache=settings.output / "transcripts",
             seed=settings.seed,
         )
-        return with_notes(measured, _seen_notes(prompts))
+        return with_notes(measured, notes)
 
     inputs = {
         **_sample_inputs(material),
@@ -272,10 +277,10 @@ def ladder_steps(material: Material) -> list[Entry]:
         "classifier": _classifier_inputs(material) if with_classifier else None,
         "installed": versions("jiwer", "pocketsphinx", "visqol-python"),
     }
-    needs = ("samples", "speaker_classifier") if trains else ("samples",)
+    uses = ("speaker_classifier",) if trains else ()
     seconds = 30 + 6.0 * len(prompts)
     what = f"{counted(prompts)} on every rung"
-    return [Step("ladder", "ladder", what, inputs, seconds, measure, needs)]
+    return [Step("ladder", "ladder", what, inputs, seconds, measure, ("samples",), uses)]
 
 
 def _sample_inputs(material: Material) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def plan(material: Material) -> list[Entry]:
     wanted = {entry.name for entry in entries if settings.wants(entry.metric)}
     for entry in reversed(entries):
         if entry.name in wanted and isinstance(entry, Step):
-            wanted |= set(entry.needs)
+            wanted |= {*entry.needs, *entry.uses}
     return [entry for entry in entries if entry.name in wanted]
 
 

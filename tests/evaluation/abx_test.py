@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from audiolm_jax import cli
+from audiolm_jax.audio import Waveform, write_audio
+from audiolm_jax.bundle import export_bundle
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation import abx_errors, dtw
 from audiolm_jax.evaluation.abx import AbxSettings, measure
 from audiolm_jax.evaluation.frame_features import folder_features
 from tests.evaluation.abx_data import HEADER, made_features, made_rows, plain_abx, write_task
+from tests.tiny_system import tiny_tokenizers
 
 NO_CAPS = AbxSettings(max_group_size=0, max_x_across=0)
 
@@ -181,3 +184,38 @@ def test_flags_that_do_not_go_together_are_one_line(flags, words, tmp_path, caps
     assert run_command("--item", tmp_path / "x.item", "--features", tmp_path, *flags) == 2
     captured = capsys.readouterr()
     assert words in captured.err and captured.err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    """(item file, folder of recordings, bundle) of noise; one of the recordings at another rate."""
+    folder = tmp_path_factory.mktemp("spoken")
+    rng = np.random.default_rng(0)
+    for name, rate_hz in (("made0", 16_000), ("made1", 8_000)):
+        noise = 0.1 * rng.normal(size=3 * rate_hz).astype(np.float32)
+        write_audio(folder / f"{name}.wav", Waveform(noise, rate_hz))
+    rows = [f"made{i % 2} {0.1 * i:.1f} {0.1 * i + 0.25:.2f} {'ab'[i // 2 % 2]} x y s{i % 2}" for i in range(24)]
+    (folder / "made.item").write_text("\n".join([HEADER, *rows]) + "\n")
+    export_bundle(tiny_tokenizers(), folder / "bundle")
+    return folder / "made.item", folder, folder / "bundle"
+
+
+def test_the_command_takes_features_of_a_bundle(spoken, capsys):
+    item, audio, bundle = spoken
+    flags = ("--item", item, "--audio", audio, "--bundle", bundle, "--json", "-")
+    seen = {}
+    for representation, more in (("centroids", ()), ("semantic", ("--layer", 1)), ("codec", ("--num_quantizers", 2))):
+        assert run_command(*flags, "--representation", representation, *more) == 0
+        captured = capsys.readouterr()
+        assert "1 of 2 recordings had another sample rate" in captured.err
+        seen[representation] = json.loads(captured.out)
+        assert 0 < seen[representation]["within"] < 1 and 0 < seen[representation]["across"] < 1
+    assert [made["settings"]["feature_seconds"] for made in seen.values()] == [0.04, 0.04, 0.02]
+    assert seen["codec"]["settings"]["num_quantizers"] == 2 and seen["semantic"]["settings"]["layer"] == 1
+
+
+def test_a_bundle_knows_its_frame_rate(spoken, capsys):
+    item, audio, bundle = spoken
+    assert run_command("--item", item, "--audio", audio, "--bundle", bundle, "--feature_seconds", "0.02") == 2
+    captured = capsys.readouterr()
+    assert "1/25 s" in captured.err and captured.err.count("\n") == 1

@@ -31,8 +31,8 @@ class Counting:
         return Measurement("abx", {"within": 0.25, "none": None}, {"within": (0.2, 0.3)}, {"pairs": 3}, notes=("a",))
 
 
-def step(name: str, measure, inputs=None, needs=()) -> Step:
-    return Step(name, "abx", "3 pairs", inputs or {"seed": 0}, 1.0, measure, needs)
+def step(name: str, measure, inputs=None, needs=(), uses=()) -> Step:
+    return Step(name, "abx", "3 pairs", inputs or {"seed": 0}, 1.0, measure, needs, uses)
 
 
 def test_what_is_measured_is_kept_and_not_measured_again(tmp_path, capsys):
@@ -79,6 +79,17 @@ def test_a_failure_is_one_line_and_loses_no_other_metric(tmp_path, capsys):
     assert "broken" in by_name["depends"].reason and not by_name["depends"].failed
     assert all(line.count(":") for line in capsys.readouterr().err.splitlines())
     assert not (tmp_path / "measurements" / "broken.json").exists()
+
+
+def test_what_lacks_something_is_measured_but_not_kept(tmp_path):
+    network, ladder = Counting(UserError("no data")), Counting()
+    plan = [step("network", network), step("ladder", ladder, uses=("network",))]
+    made, _ = run_plan(plan, tmp_path)
+    assert [kept.name for kept in made] == ["ladder"]
+    network.error = None
+    run_plan(plan, tmp_path)
+    run_plan(plan, tmp_path)
+    assert (network.calls, ladder.calls) == (2, 2)
 
 
 def test_an_interrupt_stops_the_report_and_keeps_what_is_there(tmp_path):

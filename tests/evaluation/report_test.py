@@ -136,6 +136,8 @@ def test_only_brings_what_it_needs(system, speech, tmp_path):
     only = settings(speech, tmp_path, only=("speaker",))
     assert [e.name for e in plan(Material(system, only))] == ["samples", "speaker_classifier", "speaker"]
     assert only.asked_for == {"speaker"}
+    ladder = plan(Material(system, settings(speech, tmp_path, only=("ladder",))))
+    assert [e.name for e in ladder] == ["samples", "speaker_classifier", "ladder"]
 
 
 def test_keys_depend_on_what_figures_depend_on(system, tokenizers, speech, tmp_path):
