@@ -57,8 +57,8 @@ def sample_steps(material: Material) -> list[Entry]:
         "settings": dataclasses.asdict(material.sample_settings),
     }  # fmt: skip
     what = f"{counted(chosen.recordings)}, {extent.num_samples} each of {', '.join(material.kinds)}"
-    each_seconds = 2 + 12.0 * extent.num_samples if len(material.kinds) > 2 else 2
-    return [Step("samples", "samples", what, inputs, 60 + each_seconds * len(chosen.recordings), measure)]
+    each_seconds = 2 + 10.0 * extent.num_samples if len(material.kinds) > 2 else 2
+    return [Step("samples", "samples", what, inputs, 40 + each_seconds * len(chosen.recordings), measure)]
 
 
 def wer_steps(material: Material) -> list[Entry]:
@@ -89,7 +89,7 @@ def wer_steps(material: Material) -> list[Entry]:
 
     inputs = {**_sample_inputs(material), "asr": settings.asr, "installed": versions(*needed)}
     what = f"{counted(told)} with transcripts, {settings.asr}"
-    seconds = 10 + 8.0 * len(told) * (3 + material.settings.extent.num_samples)
+    seconds = 10 + 5.0 * len(told) * (3 + material.settings.extent.num_samples)
     return [Step("wer", "wer", what, inputs, seconds, measure, needs=("samples",))]
 
 
@@ -209,7 +209,7 @@ def fad_steps(material: Material) -> list[Entry]:
         inputs["speaker"] = _network_inputs(network)
     kinds = [kind for kind in material.kinds if kind != ORIGINAL]
     what = f"{', '.join(kinds)} against {counted(prompts)}"
-    seconds = 20 + 0.5 * len(prompts) * (3 + 2 * material.settings.extent.num_samples)
+    seconds = 5 + 0.2 * len(prompts) * (3 + 2 * material.settings.extent.num_samples)
     return [
         Step(
             f"fad_{embedding}", "fad", what, inputs, seconds,
@@ -278,7 +278,7 @@ def ladder_steps(material: Material) -> list[Entry]:
         "installed": versions("jiwer", "pocketsphinx", "visqol-python"),
     }
     uses = ("speaker_classifier",) if trains else ()
-    seconds = 30 + 6.0 * len(prompts)
+    seconds = 20 + 2.0 * len(prompts)
     what = f"{counted(prompts)} on every rung"
     return [Step("ladder", "ladder", what, inputs, seconds, measure, ("samples",), uses)]
 

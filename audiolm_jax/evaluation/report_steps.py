@@ -74,7 +74,7 @@ def perplexity_steps(material: Material) -> list[Entry]:
         "recordings": recording_inputs(chosen.recordings),
     }  # fmt: skip
     what = f"tokens of {counted(chosen.recordings)}"
-    return [Step("perplexity", "perplexity", what, inputs, 20 + 2.0 * len(chosen.recordings), measure)]
+    return [Step("perplexity", "perplexity", what, inputs, 25 + 3.0 * len(chosen.recordings), measure)]
 
 
 def codec_steps(material: Material) -> list[Entry]:
@@ -94,7 +94,7 @@ def codec_steps(material: Material) -> list[Entry]:
         "installed": versions("visqol-python", "pesq", "pystoi"),
     }  # fmt: skip
     what = f"{counted(chosen.recordings)}, at most {clips} of them compared"
-    seconds = 20 + 4.0 * min(clips, len(chosen.recordings)) + 0.5 * len(chosen.recordings)
+    seconds = 15 + 2.0 * min(clips, len(chosen.recordings)) + 0.4 * len(chosen.recordings)
     return [Step("codec", "codec", what, inputs, seconds, measure)]
 
 
@@ -131,7 +131,7 @@ def abx_steps(material: Material) -> list[Entry]:
                 "caps": [extent.abx_group_size, extent.abx_x_across], "representation": [representation, levels],
                 "recordings": recording_inputs(material.recordings),
             },
-            30 + 0.004 * rows, measure(representation, levels),
+            10 + 0.003 * rows, measure(representation, levels),
         )
         for name, (representation, levels) in features.items()
     ]  # fmt: skip
