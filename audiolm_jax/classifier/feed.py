@@ -2,18 +2,19 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from audiolm_jax.data.batches import (
     Batch,
+    BatchShapes,
     Cursor,
     Example,
     endless_batches,
     finite_batches,
-    host_process,
     initial_cursor,
 )
 from audiolm_jax.data.corpora import FolderCorpus, Utterance
@@ -123,7 +124,6 @@ class ClipFeed:
         max_eval_windows: W: of a longer recording only the first so many count in the evaluations of a training.
         cache_bytes: memory for decoded recordings.
         num_threads: threads that read ahead.
-        process_index, process_count: which host this is, of how many; None asks JAX.
     """
 
     recordings: LabelledFolders
@@ -136,8 +136,6 @@ class ClipFeed:
     max_eval_windows: int = 32
     cache_bytes: int = 2 << 30
     num_threads: int = 2
-    process_index: int | None = None
-    process_count: int | None = None
 
     def __post_init__(self):
         if min(self.crop_samples, self.batch_size, self.max_eval_windows) < 1:
@@ -204,19 +202,34 @@ class ClipFeed:
             "labels": self._labels[utterance.speaker],
         }
 
+    def batch_shapes(self) -> BatchShapes:
+        """Shapes and types of a whole global training batch."""
+        return {
+            "samples": jax.ShapeDtypeStruct((self.batch_size, self.crop_samples), np.float32),
+            "labels": jax.ShapeDtypeStruct((self.batch_size,), np.int32),
+        }
+
+    def eval_batch_shapes(self) -> BatchShapes:
+        """Shapes and types of a whole global held-out batch."""
+        rows, count = self.batch_size, self.max_eval_windows
+        return {
+            "samples": jax.ShapeDtypeStruct((rows, count, self.crop_samples), np.float32),
+            "window_weights": jax.ShapeDtypeStruct((rows, count), np.float32),
+            "labels": jax.ShapeDtypeStruct((rows,), np.int32),
+            "example_weights": jax.ShapeDtypeStruct((rows,), np.float32),
+        }
+
     def initial_cursor(self) -> Cursor:
         """The cursor before the first batch."""
         return initial_cursor()
 
-    def batches(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
-        """This host's rows of the training batches from a cursor on, without end, each with the cursor after it."""
-        process = host_process(self.process_index, self.process_count)
-        return endless_batches(self.example, self.batch_size, cursor, *process, self.num_threads)
+    def batches(self, cursor: Cursor, rows: Sequence[int] | None = None) -> Iterator[tuple[Batch, Cursor]]:
+        """`rows` (None: all) of the global batches from a cursor on, without end, each with the cursor after it."""
+        return endless_batches(self.example, self.batch_size, cursor, rows, self.num_threads)
 
-    def eval_batches(self) -> Iterator[Batch]:
+    def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Every held-out recording once; `example_weights` float32[B] is 0 in the padding of the last batch."""
-        process = host_process(self.process_index, self.process_count)
-        return finite_batches(self.heldout_example, len(self.recordings.heldout), self.batch_size, *process)
+        return finite_batches(self.heldout_example, len(self.recordings.heldout), self.batch_size, rows)
 
 
 def windows(samples: np.ndarray, window_samples: int, hop_samples: int) -> np.ndarray:

@@ -1,13 +1,15 @@
 """Batches of examples that are pure functions of a global index, cut into the rows of each host."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import grain
+import jax
 import numpy as np
 
 Example = dict[str, np.ndarray]
 Batch = dict[str, np.ndarray]
 Cursor = dict[str, int]
+BatchShapes = dict[str, jax.ShapeDtypeStruct]
 
 # The index of the last example ever; Grain wants a length.
 _NO_END = 2**60
@@ -18,29 +20,20 @@ def initial_cursor() -> Cursor:
     return {"examples": 0}
 
 
-def host_process(process_index: int | None, process_count: int | None) -> tuple[int, int]:
-    """The given index and count, or this JAX process's own."""
-    if process_index is None or process_count is None:
-        import jax
-
-        return jax.process_index(), jax.process_count()
-    return process_index, process_count
-
-
-def _host_rows(batch_size: int, process_index: int, process_count: int) -> range:
-    """This host's rows of a global batch: one contiguous block, as jax.make_array_from_process_local_data wants."""
-    if batch_size < 1 or batch_size % process_count:
-        raise ValueError(f"the global batch of {batch_size} does not divide among {process_count} hosts")
-    rows = batch_size // process_count
-    return range(process_index * rows, (process_index + 1) * rows)
+def all_rows(batch_size: int, rows: Sequence[int] | None) -> Sequence[int]:
+    """The given rows of the global batch, or every one of them where there is one host only."""
+    if rows is None:
+        return range(batch_size)
+    if not len(rows) or min(rows) < 0 or max(rows) >= batch_size:
+        raise ValueError(f"rows {list(rows)[:8]}... are not of a global batch of {batch_size}")
+    return rows
 
 
 def endless_batches(
     example: Callable[[int], Example],
     batch_size: int,
     cursor: Cursor,
-    process_index: int,
-    process_count: int,
+    rows: Sequence[int] | None,
     num_threads: int,
 ) -> Iterator[tuple[Batch, Cursor]]:
     """This host's rows of global batches from a cursor on, read ahead in threads.
@@ -49,14 +42,13 @@ def endless_batches(
         example: the example at a global index; called from several threads.
         batch_size: of the global batch.
         cursor: where to start; it may have been saved with another number of hosts.
-        process_index: which host this is.
-        process_count: number of hosts.
+        rows: of the global batch, which this host holds (`parallel.mesh.host_rows`); None for all.
         num_threads: threads that read ahead.
 
     Yields:
-        (batch, cursor after it); every array of the batch starts with the axis of batch_size / process_count rows.
+        (batch, cursor after it); every array of the batch starts with the axis of `rows`.
     """
-    rows = _host_rows(batch_size, process_index, process_count)
+    rows = all_rows(batch_size, rows)
     start = cursor["examples"]
 
     def local_example(position: int) -> Example:
@@ -74,15 +66,14 @@ def finite_batches(
     example: Callable[[int], Example | None],
     num_examples: int,
     batch_size: int,
-    process_index: int,
-    process_count: int,
+    rows: Sequence[int] | None,
 ) -> Iterator[Batch]:
     """This host's rows of the batches that hold `num_examples` examples once each.
 
     Every host yields the same number of batches. Rows past the end, and rows whose example is None, are zeros; the key
     `example_weights` float32[B] is 0 there and 1 elsewhere.
     """
-    rows = _host_rows(batch_size, process_index, process_count)
+    rows = all_rows(batch_size, rows)
     template: Example | None = None
     for start in range(0, num_examples, batch_size):
         found = [example(start + row) if start + row < num_examples else None for row in rows]

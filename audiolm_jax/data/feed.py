@@ -4,18 +4,19 @@ import dataclasses
 import functools
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import jax
 import numpy as np
 
 from audiolm_jax.audio import read_audio
 from audiolm_jax.data.batches import (
     Batch,
+    BatchShapes,
     Cursor,
     Example,
     endless_batches,
     finite_batches,
-    host_process,
     initial_cursor,
 )
 from audiolm_jax.data.corpora import FolderCorpus, Utterance
@@ -83,7 +84,6 @@ class AudioFeed:
         gain_db: (low, high) of a uniform random gain, None for none. A gain that would clip is lowered.
         cache_bytes: memory for decoded recordings.
         num_threads: threads that read ahead.
-        process_index, process_count: which host this is, of how many; None asks JAX.
     """
 
     corpora: tuple[FolderCorpus, ...]
@@ -96,8 +96,6 @@ class AudioFeed:
     gain_db: tuple[float, float] | None = None
     cache_bytes: int = 2 << 30
     num_threads: int = 2
-    process_index: int | None = None
-    process_count: int | None = None
 
     def __post_init__(self):
         if not self.corpora:
@@ -155,19 +153,28 @@ class AudioFeed:
     def _heldout(self) -> list[Utterance]:
         return [utterance for corpus in self.corpora for utterance in corpus.heldout]
 
+    def batch_shapes(self) -> BatchShapes:
+        """Shapes and types of a whole global training batch."""
+        return {
+            "samples": jax.ShapeDtypeStruct((self.batch_size, self.crop_samples), np.float32),
+            "num_samples": jax.ShapeDtypeStruct((self.batch_size,), np.int32),
+        }
+
+    def eval_batch_shapes(self) -> BatchShapes:
+        """Shapes and types of a whole global held-out batch."""
+        return self.batch_shapes() | {"example_weights": jax.ShapeDtypeStruct((self.batch_size,), np.float32)}
+
     def initial_cursor(self) -> Cursor:
         """The cursor before the first batch."""
         return initial_cursor()
 
-    def batches(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
-        """This host's rows of the training batches from a cursor on, without end, each with the cursor after it."""
-        process = host_process(self.process_index, self.process_count)
-        return endless_batches(self.example, self.batch_size, cursor, *process, self.num_threads)
+    def batches(self, cursor: Cursor, rows: Sequence[int] | None = None) -> Iterator[tuple[Batch, Cursor]]:
+        """`rows` (None: all) of the global batches from a cursor on, without end, each with the cursor after it."""
+        return endless_batches(self.example, self.batch_size, cursor, rows, self.num_threads)
 
-    def eval_batches(self) -> Iterator[Batch]:
+    def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Every held-out recording once; `example_weights` float32[B] is 0 in the padding of the last batch."""
-        process = host_process(self.process_index, self.process_count)
-        return finite_batches(self.heldout_example, len(self._heldout), self.batch_size, *process)
+        return finite_batches(self.heldout_example, len(self._heldout), self.batch_size, rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +193,6 @@ class TokenFeed:
         weights: share of each folder; None for shares by number of speakers (or of records).
         max_eval_examples: at most so many held-out crops, evenly spread; None for all.
         num_threads: threads that read ahead.
-        process_index, process_count: which host this is, of how many; None asks JAX.
     """
 
     folders: tuple[str, ...]
@@ -197,8 +203,6 @@ class TokenFeed:
     weights: tuple[float, ...] | None = None
     max_eval_examples: int | None = None
     num_threads: int = 2
-    process_index: int | None = None
-    process_count: int | None = None
 
     @functools.cached_property
     def source(self) -> TokenSource:
@@ -225,16 +229,23 @@ class TokenFeed:
         available = len(self._heldout)
         return available if self.max_eval_examples is None else min(available, self.max_eval_examples)
 
+    def batch_shapes(self) -> BatchShapes:
+        """Shapes and types of a whole global training batch."""
+        shape = (self.batch_size, self.stage.sequence_length)
+        return {"ids": jax.ShapeDtypeStruct(shape, np.int32), "loss_weights": jax.ShapeDtypeStruct(shape, np.float32)}
+
+    def eval_batch_shapes(self) -> BatchShapes:
+        """Shapes and types of a whole global held-out batch."""
+        return self.batch_shapes() | {"example_weights": jax.ShapeDtypeStruct((self.batch_size,), np.float32)}
+
     def initial_cursor(self) -> Cursor:
         """The cursor before the first batch."""
         return initial_cursor()
 
-    def batches(self, cursor: Cursor) -> Iterator[tuple[Batch, Cursor]]:
-        """This host's rows of the training batches from a cursor on, without end, each with the cursor after it."""
-        process = host_process(self.process_index, self.process_count)
-        return endless_batches(self.example, self.batch_size, cursor, *process, self.num_threads)
+    def batches(self, cursor: Cursor, rows: Sequence[int] | None = None) -> Iterator[tuple[Batch, Cursor]]:
+        """`rows` (None: all) of the global batches from a cursor on, without end, each with the cursor after it."""
+        return endless_batches(self.example, self.batch_size, cursor, rows, self.num_threads)
 
-    def eval_batches(self) -> Iterator[Batch]:
+    def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Every held-out crop once; `example_weights` float32[B] is 0 in the padding of the last batch."""
-        process = host_process(self.process_index, self.process_count)
-        return finite_batches(self.heldout_example, self.num_eval_examples, self.batch_size, *process)
+        return finite_batches(self.heldout_example, self.num_eval_examples, self.batch_size, rows)

@@ -64,8 +64,7 @@ def stage_batches(records: Sequence[TokenRecord], stage: Stage, batch_size: int)
         lambda index: stage_example(records[crops[index][0]], stage, crops[index][1]),
         len(crops),
         batch_size,
-        process_index=0,
-        process_count=1,
+        rows=None,
     )
 
 

@@ -51,8 +51,12 @@ def make_mesh(sizes: MeshSizes, devices=None) -> Mesh:
 
 @contextlib.contextmanager
 def mesh_context(mesh: Mesh):
-    """Within it, jitted code knows the mesh, and flax's logical constraints resolve by our table."""
-    with jax.set_mesh(mesh), nn.logical_axis_rules(LOGICAL_AXIS_RULES):
+    """Within it, traced code knows the mesh, and flax's logical constraints resolve by our table.
+
+    The abstract mesh, because it works alike for devices of this process, of other processes and of a TPU topology that
+    is only compiled for; which devices a program runs on is told by the shardings of its arguments and results.
+    """
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(LOGICAL_AXIS_RULES):
         yield
 
 
@@ -61,25 +65,41 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_shardings(mesh: Mesh, batch: dict[str, Any]) -> dict[str, NamedSharding]:
-    """Rows are split over `data` and `fsdp`.
+def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
+    """Rows of a global batch are split over `data` and `fsdp`.
 
     Raises:
       UserError: the rows do not divide by the number of devices that share them.
     """
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
-    for name, array in batch.items():
-        if array.shape[0] % parts:
-            raise UserError(f"a batch of {array.shape[0]} rows ('{name}') does not divide by {parts} devices "
-                            "(MESH_DATA x MESH_FSDP); change BATCH_SIZE")
-    return {name: NamedSharding(mesh, BATCH_SPEC) for name in batch}
+    if batch_size % parts:
+        raise UserError(f"a batch of {batch_size} rows does not divide by {parts} devices (MESH_DATA x MESH_FSDP); "
+                        "change BATCH_SIZE")
+    return NamedSharding(mesh, BATCH_SPEC)
 
 
-def global_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """A host's rows as global arrays on the mesh."""
-    shardings = batch_shardings(mesh, batch)
-    return {name: jax.make_array_from_process_local_data(shardings[name], np.asarray(array))
-            for name, array in batch.items()}
+def host_rows(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
+    """The rows of a global batch that this process's devices hold, ascending; what its feed has to read.
+
+    Processes may share rows (where `tensor` spans hosts), and a process's rows need not be neighbours.
+    """
+    parts = batch_sharding(mesh, batch_size).addressable_devices_indices_map((batch_size,))
+    return tuple(sorted({row for (part,) in parts.values() for row in range(*part.indices(batch_size))}))
+
+
+def global_batch(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, jax.Array]:
+    """This process's rows (those of `host_rows`, in that order) as global arrays of `batch_size` rows on the mesh."""
+    sharding = batch_sharding(mesh, batch_size)
+    position = {row: place for place, row in enumerate(host_rows(mesh, batch_size))}
+
+    def place(rows: np.ndarray) -> jax.Array:
+        def part(index):
+            start, stop, _ = index[0].indices(batch_size)
+            return rows[position[start] : position[start] + stop - start]
+
+        return jax.make_array_from_callback((batch_size, *rows.shape[1:]), sharding, part)
+
+    return {name: place(np.asarray(rows)) for name, rows in batch.items()}
 
 
 def state_shardings(mesh: Mesh, abstract_state: Any, logical_axes: Any | None) -> Any:

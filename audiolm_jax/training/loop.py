@@ -2,11 +2,10 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,36 +17,44 @@ from audiolm_jax import files
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel.mesh import (
     MeshSizes,
-    batch_shardings,
     global_batch,
+    host_rows,
     make_mesh,
     mesh_context,
-    replicated,
-    state_shardings,
 )
 from audiolm_jax.training.checkpoints import Checkpoints, init_from
 from audiolm_jax.training.learner import Batch, Learner
 from audiolm_jax.training.logging import RunLog
+from audiolm_jax.training.program import BatchShapes, make_program, sample_key
 from audiolm_jax.training.progress import Clock, MetricTotals
-from audiolm_jax.training.state import Metrics, TrainState
+from audiolm_jax.training.state import TrainState
 from audiolm_jax.training.stop_signal import StopSignal
-
-# What a random key is for; folded into the root key before the step is.
-_PURPOSE_INIT, _PURPOSE_TRAIN, _PURPOSE_SAMPLE = 0, 1, 2
 
 _log = logging.getLogger(__name__)
 
 
 class Feed(Protocol):
-    """Where batches come from. The order is a pure function of the feed's seed and the cursor's few integers."""
+    """Where batches come from. The order is a pure function of the feed's seed and the cursor's few integers.
+
+    `rows` are those of the GLOBAL batch that this process's devices hold (`parallel.mesh.host_rows`), so that every
+    process reads what it needs and nothing else; not given, they are all.
+    """
+
+    def batch_shapes(self) -> BatchShapes:
+        """Shapes and types of a global training batch, known without reading anything."""
+
+    def eval_batch_shapes(self) -> BatchShapes:
+        """Shapes and types of a global held-out batch."""
 
     def initial_cursor(self) -> dict[str, int]:
         """The cursor before the first batch."""
 
-    def batches(self, cursor: dict[str, int]) -> Iterator[tuple[Batch, dict[str, int]]]:
+    def batches(
+        self, cursor: dict[str, int], rows: Sequence[int] | None = None
+    ) -> Iterator[tuple[Batch, dict[str, int]]]:
         """Endless batches from a cursor on, each with the cursor that comes after it."""
 
-    def eval_batches(self) -> Iterator[Batch]:
+    def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """The held-out batches, the last one padded with rows of `example_weights` 0."""
 
 
@@ -124,7 +131,6 @@ def train(
     workdir = Path(workdir)
     _make_directory(workdir)
     mesh = make_mesh(mesh_sizes or MeshSizes())
-    root_key = jax.random.key(options.seed)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mesh_context(mesh))
@@ -132,18 +138,13 @@ def train(
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, options.keep_checkpoints)))
 
         # Shapes first: what the state will look like and where each part of it lies, before any of it exists.
+        program = make_program(learner, feed.batch_shapes(), feed.eval_batch_shapes(), mesh, options.seed)
+        batch_size = program.batch_size
+        rows = host_rows(mesh, batch_size)
         cursor = feed.initial_cursor()
-        first_batch = global_batch(next(feed.batches(cursor))[0], mesh)
-        init = functools.partial(learner.init, jax.random.fold_in(root_key, _PURPOSE_INIT))
-        abstract = jax.eval_shape(init, first_batch)
-        logical_axes = learner.logical_axes(first_batch) if hasattr(learner, "logical_axes") else None
-        shardings = state_shardings(mesh, abstract, logical_axes)
-        abstract = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract, shardings
-        )
 
         # Restore, or begin.
-        restored = checkpoints.restore(abstract)
+        restored = checkpoints.restore(program.state)
         if restored is not None:
             state, saved = restored
             cursor = saved["cursor"]
@@ -155,42 +156,28 @@ def train(
                                 "--workdir, or the data it began with")
             print(f"{learner.name}: resuming at step {int(state.step)}", flush=True)
         else:
-            state = jax.jit(init, out_shardings=shardings)(first_batch)
+            state = program.init(global_batch(next(feed.batches(cursor, rows))[0], mesh, batch_size))
             if init_from_workdir:
                 state = init_from(init_from_workdir, state)
         step = int(state.step)
         run_log = stack.enter_context(contextlib.closing(RunLog(workdir, resumed_step=step)))
-
-        # The two compiled functions. The state's memory is reused for the next state.
-        def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-            key = jax.random.fold_in(jax.random.fold_in(root_key, _PURPOSE_TRAIN), state.step)
-            return learner.train_step(state, batch, key)
 
         def save() -> None:
             checkpoints.save(state, {"cursor": cursor, "learner": learner.name, **(meta or {})})
 
         def evaluate() -> None:
             totals = MetricTotals()
-            for batch in feed.eval_batches():
-                totals.add(step, eval_step(state, global_batch(batch, mesh)))
+            for batch in feed.eval_batches(rows):
+                totals.add(step, program.eval_step(state, global_batch(batch, mesh, batch_size)))
             values = totals.take()
             if values:
                 run_log.scalars(step, "eval", values)
                 progress.write(f"{learner.name} step {step}: held-out " + _in_words(values))
 
         def listen() -> None:
-            key = jax.random.fold_in(jax.random.fold_in(root_key, _PURPOSE_SAMPLE), step)
-            for clip in sampler(learner, feed, state, key):
+            for clip in sampler(learner, feed, state, sample_key(options.seed, step)):
                 run_log.audio(step, clip.name, clip.samples, clip.sample_rate_hz)
 
-        train_step = jax.jit(
-            update,
-            in_shardings=(shardings, batch_shardings(mesh, first_batch)),
-            out_shardings=(shardings, replicated(mesh)),
-            donate_argnums=0,
-        )
-        eval_step = jax.jit(learner.eval_step, out_shardings=replicated(mesh))
-        del first_batch
         totals = MetricTotals()
         clock = Clock(options.checkpoint_every_minutes)
         progress = stack.enter_context(
@@ -207,9 +194,9 @@ def train(
         if restored is not None and _due(step, options.eval_every_steps, options) and run_log.last_eval_step != step:
             evaluate()  # the run was stopped between the save and the evaluation of this step
 
-        batches = feed.batches(cursor) if step < options.steps else ()
+        batches = feed.batches(cursor, rows) if step < options.steps else ()
         for batch, next_cursor in batches:
-            state, metrics = train_step(state, global_batch(batch, mesh))
+            state, metrics = program.train_step(state, global_batch(batch, mesh, batch_size))
             totals.add(step + 1, metrics)  # waits for the figures of the step BEFORE, and checks them
             cursor, step = next_cursor, step + 1
             clock.tick(*_amount(batch, feed))

@@ -11,8 +11,6 @@ from audiolm_jax.data.feed import AudioFeed, TokenFeed
 from audiolm_jax.errors import UserError
 from tests.data.tiny_records import SIZES, STAGES, write_folder
 
-ONE_HOST = {"process_index": 0, "process_count": 1}
-
 
 @pytest.fixture(scope="module")
 def corpus_dirs(tmp_path_factory):
@@ -37,15 +35,15 @@ def token_dirs(tmp_path_factory):
 
 def audio_feed(corpus_dirs, **settings):
     corpora = tuple(FolderCorpus(root, heldout_speakers=1) for root in corpus_dirs)
-    return AudioFeed(corpora, 16_000, crop_samples=200, batch_size=8, **{**ONE_HOST, **settings})
+    return AudioFeed(corpora, 16_000, crop_samples=200, batch_size=8, **settings)
 
 
 def token_feed(token_dirs, stage=STAGES[1], **settings):
-    return TokenFeed(token_dirs, stage, batch_size=8, **{**ONE_HOST, **settings})
+    return TokenFeed(token_dirs, stage, batch_size=8, **settings)
 
 
-def take(feed, count, cursor=None):
-    return list(itertools.islice(feed.batches(cursor or feed.initial_cursor()), count))
+def take(feed, count, cursor=None, rows=None):
+    return list(itertools.islice(feed.batches(cursor or feed.initial_cursor(), rows), count))
 
 
 def assert_same(first, second):
@@ -70,25 +68,44 @@ def test_resumed_equals_straight(make_feed):
         assert_same(ours, theirs)
 
 
+def rows_of(host, hosts, batch_size=8):
+    return range(host * batch_size // hosts, (host + 1) * batch_size // hosts)
+
+
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_together_give_the_batches_of_one(make_feed, hosts):
     whole = take(make_feed(), 3)
-    parts = [take(make_feed(process_index=host, process_count=hosts), 3) for host in range(hosts)]
+    parts = [take(make_feed(), 3, rows=rows_of(host, hosts)) for host in range(hosts)]
     # Then the run goes on with another number of hosts, from the cursor of any of them.
     later = take(make_feed(), 1, parts[1][2][1])
     assert_same(later[0][0], take(make_feed(), 4)[3][0])
     for step, (batch, cursor) in enumerate(whole):
         assert all(part[step][1] == cursor for part in parts)
         assert_same({name: np.concatenate([part[step][0][name] for part in parts]) for name in batch}, batch)
-    evaluations = [list(make_feed(process_index=host, process_count=hosts).eval_batches()) for host in range(hosts)]
+    evaluations = [list(make_feed().eval_batches(rows_of(host, hosts))) for host in range(hosts)]
     for step, batch in enumerate(make_feed().eval_batches()):
         assert_same({name: np.concatenate([part[step][name] for part in evaluations]) for name in batch}, batch)
     assert len({len(part) for part in evaluations}) == 1
 
 
-def test_a_batch_that_does_not_divide_raises(make_feed):
-    with pytest.raises(ValueError, match="does not divide"):
-        take(make_feed(process_index=0, process_count=3), 1)
+def test_a_host_may_hold_rows_that_are_no_neighbours(make_feed):
+    rows = (1, 2, 6)
+    (whole, _), (part, _) = take(make_feed(), 1)[0], take(make_feed(), 1, rows=rows)[0]
+    assert_same(part, {name: array[list(rows)] for name, array in whole.items()})
+
+
+def test_batch_shapes_are_those_of_the_batches(make_feed):
+    feed = make_feed()
+    pairs = (take(feed, 1)[0][0], feed.batch_shapes()), (next(feed.eval_batches()), feed.eval_batch_shapes())
+    for batch, shapes in pairs:
+        assert {name: (array.shape, array.dtype) for name, array in batch.items()} == {
+            name: (shape.shape, shape.dtype) for name, shape in shapes.items()
+        }
+
+
+def test_rows_outside_the_batch_raise(make_feed):
+    with pytest.raises(ValueError, match="not of a global batch"):
+        take(make_feed(), 1, rows=range(6, 9))
 
 
 def test_audio_crops_are_what_the_files_hold(corpus_dirs):
@@ -134,12 +151,12 @@ def test_unreadable_recordings_are_told_and_replaced(corpus_dirs, tmp_path, caps
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(data)
     settings = {"heldout_speakers": 0}
-    feed = AudioFeed((FolderCorpus(tmp_path, **settings),), 16_000, 50, 4, **ONE_HOST)
+    feed = AudioFeed((FolderCorpus(tmp_path, **settings),), 16_000, 50, 4)
     first = take(feed, 3)
     assert all(batch["samples"].any(axis=1).all() for batch, _ in first)
     assert capsys.readouterr().err.count("left out:") == 1
     (tmp_path / "b" / "x.wav").write_bytes(b"")
-    feed = AudioFeed((FolderCorpus(tmp_path, **settings),), 16_000, 50, 4, **ONE_HOST)
+    feed = AudioFeed((FolderCorpus(tmp_path, **settings),), 16_000, 50, 4)
     with pytest.raises(UserError, match="could not be read"):
         feed.example(0)
 

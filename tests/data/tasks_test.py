@@ -35,7 +35,7 @@ def assert_same(ours, theirs):
 def test_seqio_equals_grain(folders, stage):
     names = register_tasks(folders, STAGES, seed=3, weights=(2.0, 1.0))
     feed = TokenFeed(
-        tuple(folders.values()), stage, batch_size=4, seed=3, weights=(2.0, 1.0), process_index=0, process_count=1
+        tuple(folders.values()), stage, batch_size=4, seed=3, weights=(2.0, 1.0)
     )
     dataset = stage_dataset(names[stage.name].mixture, stage)
     batches = dataset.batch(4).take(12).as_numpy_iterator()
@@ -51,7 +51,7 @@ def test_seqio_equals_grain(folders, stage):
 def test_a_task_alone_equals_a_feed_of_its_folder(folders):
     stage = STAGES[1]
     names = register_tasks({"first": folders["first"]}, [stage], name="alone")[stage.name]
-    feed = TokenFeed((folders["first"],), stage, batch_size=1, process_index=0, process_count=1)
+    feed = TokenFeed((folders["first"],), stage, batch_size=1)
     for index, example in enumerate(stage_dataset(names.tasks[0], stage).take(20).as_numpy_iterator()):
         assert_same(example, feed.example(index))
 

@@ -62,7 +62,7 @@ def codebooks_on(sizes, devices):
 
     mesh = make_mesh(sizes, devices)
     with mesh_context(mesh):
-        placed = global_batch({"latents": latents}, mesh)["latents"]
+        placed = global_batch({"latents": latents}, mesh, 8)["latents"]
         assert len(placed.sharding.device_set) == len(devices)
         return np.asarray(learn(placed)).mean(axis=-1).tolist()
 
@@ -71,7 +71,7 @@ def losses_of(learner, batch, sizes, devices):
     """Losses of two steps, and the share of the parameters' bytes that one device holds."""
     mesh = make_mesh(sizes, devices)
     with mesh_context(mesh):
-        placed = global_batch(batch, mesh)
+        placed = global_batch(batch, mesh, 8)
         abstract = jax.eval_shape(learner.init, jax.random.key(0), placed)
         shardings = state_shardings(mesh, abstract, learner.logical_axes(placed))
         state = jax.jit(learner.init, out_shardings=shardings)(jax.random.key(0), placed)

@@ -84,19 +84,33 @@ class TinyFeed:
     def initial_cursor(self):
         return {"index": 0}
 
-    def batches(self, cursor):
+    def batch_shapes(self):
+        rows = self.batch_size
+        return {
+            "samples": jax.ShapeDtypeStruct((rows, WIDTH), np.float32),
+            "targets": jax.ShapeDtypeStruct((rows, 8), np.float32),
+        }
+
+    def eval_batch_shapes(self):
+        return self.batch_shapes() | {"example_weights": jax.ShapeDtypeStruct((self.batch_size,), np.float32)}
+
+    def batches(self, cursor, rows=None):
+        rows = list(range(self.batch_size)) if rows is None else list(rows)
         index = cursor["index"]
         while True:
             if index == self.signal_at_batch:
                 os.kill(os.getpid(), self.signal_number)
-            yield self._rows(index, self.batch_size), {"index": index + 1}
+            batch = self._rows(index, self.batch_size)
+            yield {name: array[rows] for name, array in batch.items()}, {"index": index + 1}
             index += 1
 
-    def eval_batches(self):
+    def eval_batches(self, rows=None):
+        rows = list(range(self.batch_size)) if rows is None else list(rows)
         for start in range(0, self.num_eval, self.batch_size):
             real = min(self.batch_size, self.num_eval - start)
             weights = np.concatenate([np.ones(real), np.zeros(self.batch_size - real)]).astype(np.float32)
-            yield {**self._rows(10_000 + start, self.batch_size), "example_weights": weights}
+            batch = {**self._rows(10_000 + start, self.batch_size), "example_weights": weights}
+            yield {name: array[rows] for name, array in batch.items()}
 
 
 OPTIONS = RunOptions(steps=40, log_every_steps=1, eval_every_steps=10, checkpoint_every_steps=7)
