@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import librosa
 import numpy as np
 
+from audiolm_jax.parallel.rows import by_rows
+
 
 @functools.lru_cache(maxsize=64)
 def mel_filters(
@@ -48,7 +50,8 @@ def frame(samples: jax.Array, window_samples: int, hop_samples: int) -> jax.Arra
 def stft(samples: jax.Array, window_samples: int, hop_samples: int, fft_samples: int | None = None) -> jax.Array:
     """Complex STFT [B, F, fft_samples // 2 + 1] of samples [B, T], periodic Hann window, no centring or padding."""
     window = np.hanning(window_samples + 1)[:-1].astype(np.float32)
-    return jnp.fft.rfft(frame(samples, window_samples, hop_samples) * window, n=fft_samples or window_samples)
+    frames = frame(samples, window_samples, hop_samples) * window
+    return by_rows(functools.partial(jnp.fft.rfft, n=fft_samples or window_samples), frames)
 
 
 def stft_magnitude(

@@ -13,13 +13,14 @@ from audiolm_jax.data.batches import (
     BatchShapes,
     Cursor,
     Example,
+    batch_indices,
     endless_batches,
     finite_batches,
     initial_cursor,
 )
 from audiolm_jax.data.corpora import FolderCorpus, Utterance
 from audiolm_jax.data.feed import SampleCache
-from audiolm_jax.data.order import ExampleOrder, hash_bits, hash_uniform
+from audiolm_jax.data.order import ExampleOrder, hash_bits, hash_uniform, speaker_ids
 from audiolm_jax.errors import UserError
 
 # Draws of recordings for one example before giving up, where files cannot be read.
@@ -150,7 +151,7 @@ class ClipFeed:
     def _order(self) -> ExampleOrder:
         if not self.recordings.train:
             raise UserError("no recordings are left to train on; lower the held-out share")
-        return ExampleOrder((tuple(u.speaker for u in self.recordings.train),), self.seed, self.balance_classes)
+        return ExampleOrder((speaker_ids([u.speaker for u in self.recordings.train]),), self.seed, self.balance_classes)
 
     @functools.cached_property
     def _cache(self) -> SampleCache:
@@ -227,9 +228,16 @@ class ClipFeed:
         """`rows` (None: all) of the global batches from a cursor on, without end, each with the cursor after it."""
         return endless_batches(self.example, self.batch_size, cursor, rows, self.num_threads)
 
+    def example_names(self, cursor: Cursor) -> list[str]:
+        """For people: the recordings that the global batch after a cursor holds (the first drawn, read or not)."""
+        indices = batch_indices(cursor, self.batch_size)
+        return [str(self.recordings.train[self._order.item(0, index)].path) for index in indices]
+
     def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Every held-out recording once; `example_weights` float32[B] is 0 in the padding of the last batch."""
-        return finite_batches(self.heldout_example, len(self.recordings.heldout), self.batch_size, rows)
+        return finite_batches(
+            self.heldout_example, len(self.recordings.heldout), self.eval_batch_shapes(), rows
+        )
 
 
 def windows(samples: np.ndarray, window_samples: int, hop_samples: int) -> np.ndarray:

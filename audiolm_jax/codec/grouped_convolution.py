@@ -11,6 +11,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from audiolm_jax.parallel.rows import by_rows
+
 
 def _extent(steps: int, kernel_size: int, stride: int) -> tuple[int, int, int, int]:
     """Frames out, hops that a patch spans, and zero frames before and after the input, for ceil(steps / stride) out."""
@@ -86,14 +88,14 @@ def grouped_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """
     steps_out, _, before, _ = _extent(x.shape[1], kernel.shape[0], stride)
     after = (steps_out - 1) * stride + kernel.shape[0] - x.shape[1] - before
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride,),
-        [(before, after)],
+    convolve = functools.partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(stride,),
+        padding=[(before, after)],
         dimension_numbers=("NWC", "WIO", "NWC"),
         feature_group_count=x.shape[-1] // kernel.shape[1],
     )
+    return by_rows(convolve, x, kernel)
 
 
 def _forward(x, kernel, stride):

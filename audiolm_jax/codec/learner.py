@@ -78,6 +78,12 @@ class SoundStreamLearner:
         samples = jax.ShapeDtypeStruct(batch["samples"].shape, jnp.float32)
         return nn.get_partition_spec(jax.eval_shape(self._init_modules, jax.random.key(0), samples))
 
+    def collection_axes(self, batch):
+        """Codebooks and recent latents are split along their width."""
+        del batch
+        entries, recent = (None, "vocab", "embed"), (None, "embed")
+        return {"codebooks": quantizer.CodebookState(entries, entries, None, recent, None)}
+
     def train_step(self, state: TrainState, batch, rng) -> tuple[TrainState, Metrics]:
         samples = batch["samples"]
         start_rng, dropout_rng, full_rng, revival_rng = jax.random.split(rng, 4)
@@ -101,7 +107,7 @@ class SoundStreamLearner:
             quantized = quantizer.quantize(latents, codebooks.entries, num_levels)
             passed = jnp.where(quantizes, quantized.latents, latents)
             decoded = Decoder(self.config).apply({"params": generator["decoder"]}, passed)
-            terms = self._reconstruction_terms(samples, decoded)
+            terms = jax.tree.map(jnp.mean, self._reconstruction_terms(samples, decoded))
             terms["commitment"] = jnp.where(quantizes, quantized.commitment, 0.0)
             adversarial, feature = jax.lax.cond(
                 judges,
@@ -154,9 +160,9 @@ class SoundStreamLearner:
         metrics = {}
         for suffix, passed in (("", quantized), ("_unquantized", latents)):
             decoded = Decoder(self.config).apply({"params": generator["decoder"]}, passed)
-            rows = jax.vmap(lambda real, made: self._reconstruction_terms(real[None], made[None]))(samples, decoded)
+            rows = self._reconstruction_terms(samples, decoded)
             metrics |= {name + suffix: Metric.mean(term, weights) for name, term in rows.items()}
-            metrics["loss" + suffix] = Metric.mean(jax.vmap(self._weighted)(rows), weights)
+            metrics["loss" + suffix] = Metric.mean(self._weighted(rows), weights)
         return metrics
 
     def codec(self) -> SoundStream:
@@ -168,8 +174,9 @@ class SoundStreamLearner:
         return {**state.params["generator"], "codebooks": state.collections["codebooks"].entries}
 
     def _reconstruction_terms(self, samples, decoded) -> dict[str, jax.Array]:
+        """Each float32[B], one figure for each row."""
         log_mel, mel = losses.spectral_losses(samples, decoded, self.config.sample_rate_hz, self.scales)
-        return {"log_mel": log_mel, "mel": mel, "sdr_db": jnp.mean(losses.sdr_db(samples, decoded))}
+        return {"log_mel": log_mel, "mel": mel, "sdr_db": losses.sdr_db(samples, decoded)}
 
     def _weighted(self, terms) -> jax.Array:
         weights = self.loss_weights

@@ -56,19 +56,22 @@ class SpectralScales:
 def spectral_losses(
     original: jax.Array, decoded: jax.Array, sample_rate_hz: int, scales: SpectralScales
 ) -> tuple[jax.Array, jax.Array]:
-    """(log-mel L1 in nepers, relative mel-magnitude L1) of decoded and original [B, T], means over the scales."""
+    """Log-mel L1 in nepers and relative mel-magnitude L1 of decoded against original [B, T], means over the scales.
+
+    Returns:
+        (float32[B], float32[B]), one figure for each row.
+    """
     log_terms, linear_terms = [], []
-    batch = original.shape[0]
-    both = jnp.concatenate([original, decoded])
+    both = jnp.stack([original, decoded], axis=1)  # side by side, so that a row stays on its device
     for window in scales.window_samples:
         fft = max(window, scales.fft_samples)
         mel = spectral.mel_magnitude(both, sample_rate_hz, window, window // 4, scales.num_mels, fft)
-        real, made = mel[:batch], mel[batch:]
+        real, made = mel[:, 0], mel[:, 1]
         floor = scales.floor * jnp.max(real, axis=(1, 2), keepdims=True) + 1e-5
-        log_terms.append(jnp.mean(jnp.abs(jnp.log(real + floor) - jnp.log(made + floor))))
+        log_terms.append(jnp.mean(jnp.abs(jnp.log(real + floor) - jnp.log(made + floor)), axis=(1, 2)))
         level = jnp.mean(real, axis=(1, 2), keepdims=True) + 1e-5
-        linear_terms.append(jnp.mean(jnp.abs(real - made) / level))
-    return jnp.mean(jnp.stack(log_terms)), jnp.mean(jnp.stack(linear_terms))
+        linear_terms.append(jnp.mean(jnp.abs(real - made) / level, axis=(1, 2)))
+    return jnp.mean(jnp.stack(log_terms), axis=0), jnp.mean(jnp.stack(linear_terms), axis=0)
 
 
 def sdr_db(original: jax.Array, decoded: jax.Array) -> jax.Array:

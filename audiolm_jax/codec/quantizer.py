@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -113,6 +114,7 @@ def kmeans_start(state: CodebookState, rng: jax.Array, settings: QuantizerSettin
     filled = jnp.any(state.recent != 0, axis=-1)
     stand_ins = jax.random.choice(rng, filled.shape[0], filled.shape, p=filled / jnp.maximum(filled.sum(), 1))
     recent = jnp.where(filled[:, None], state.recent, state.recent[stand_ins])
+    recent = nn.with_logical_constraint(recent, (None, None))  # once in a training, so every device starts them all
     _, (entries, counts) = jax.lax.scan(level, recent, jax.random.split(rng, state.entries.shape[0]))
     # Counts start as if they had been averaged over steady batches, all the same: k-means leaves no entry unused for
     # long, and the EMA takes over within 1 / (1 - decay) steps.
@@ -180,6 +182,8 @@ class Quantized:
 
 def quantize(latents: jax.Array, entries: jax.Array, num_levels: jax.Array) -> Quantized:
     """Quantizes latents [B, F, D] with the first num_levels int32[B] levels of entries [Q, N, D] per example."""
+    # On a mesh that splits the codebooks, every device gathers them here; otherwise it would add up partial distances.
+    entries = nn.with_logical_constraint(entries, (None, None, None))
     used = (jnp.arange(entries.shape[0]) < num_levels[:, None]).astype(jnp.float32)
 
     def level(residual, inputs):

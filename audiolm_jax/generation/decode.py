@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from audiolm_jax.generation.cache import from_rows, to_rows
 from audiolm_jax.generation.sampling import SamplingSettings, sample
 from audiolm_jax.lm.attention import MASKED, causal_attention, distance_bias
 from audiolm_jax.lm.stage_model import StageModel, legal_ids
@@ -135,7 +136,7 @@ class _Progress(NamedTuple):
     step: Any  # int32[]
     inputs: Any  # int32[B], what each row reads next
     ids: Any  # int32[B, C - P], PAD where nothing is drawn yet
-    caches: Any  # per layer, keys and values [B * H, C, K]
+    caches: Any  # per layer, keys and values [R, C, K], see generation.cache
     done: Any  # bool[B]
 
 
@@ -169,8 +170,8 @@ def prefill_cache(
         cache_length: columns C of the cache, C >= P.
 
     Returns:
-        Per layer, keys and values [B * H, C, K]; columns P - length .. P - 1 of a row are filled. Three axes, because
-        the products of a step then take the cache as it lies; with four, XLA copies all of it at every token.
+        Per layer, keys and values [R, C, K], R = B * H rows as in `generation.cache`; columns P - length .. P - 1 of a
+        row are filled.
     """
     config = model.config
     width = inputs.shape[1]
@@ -182,7 +183,7 @@ def prefill_cache(
 
     def attend(q, k, v):
         moved = (jnp.take_along_axis(x, jnp.broadcast_to(source, (*x.shape[:3], 1)), axis=2) for x in (k, v))
-        flat = (x.reshape(-1, width, config.head_dim) for x in moved)
+        flat = (to_rows(x) for x in moved)
         caches.append(tuple(jnp.pad(x, ((0, 0), (0, cache_length - width), (0, 0))) for x in flat))
         return causal_attention(q, k, v, bias)
 
@@ -204,7 +205,7 @@ def cached_step(
 
     Args:
         model, weights: the model and its prepared weights.
-        caches: per layer, keys and values [B * H, C, K].
+        caches: per layer, keys and values [R, C, K].
         ids: int32[B], the inputs.
         column: int32[], the cache column they take.
         bias: float32[B, H, C], relative bias of every column, masked where there is nothing to see.
@@ -214,17 +215,16 @@ def cached_step(
     """
     config = model.config
     written = []
-    row_bias = bias.reshape(-1, 1, bias.shape[-1])
+    row_bias = to_rows(bias[:, :, None])
 
     def attend(q, k, v):
-        one = (-1, 1, config.head_dim)
         keys, values = caches[len(written)]
-        keys = lax.dynamic_update_slice_in_dim(keys, k.reshape(one).astype(keys.dtype), column, axis=1)
-        values = lax.dynamic_update_slice_in_dim(values, v.reshape(one).astype(values.dtype), column, axis=1)
+        keys = lax.dynamic_update_slice_in_dim(keys, to_rows(k).astype(keys.dtype), column, axis=1)
+        values = lax.dynamic_update_slice_in_dim(values, to_rows(v).astype(values.dtype), column, axis=1)
         written.append((keys, values))
-        scores = jnp.einsum("rqd,rcd->rqc", q.reshape(one), keys, preferred_element_type=jnp.float32) + row_bias
+        scores = jnp.einsum("rqd,rcd->rqc", to_rows(q), keys, preferred_element_type=jnp.float32) + row_bias
         shares = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-        return jnp.einsum("rqc,rcd->rqd", shares, values).reshape(q.shape)
+        return from_rows(jnp.einsum("rqc,rcd->rqd", shares, values), config.num_heads)
 
     x = embed(config, weights["embedding"], ids[:, None])
     for layer in weights["layers"]:
@@ -293,6 +293,38 @@ def _advance(
         return _Progress(now.step + 1, drawn, ids, caches, done)
 
     return lax.while_loop(go_on, draw, progress)
+
+
+def trace_decoding(
+    model: StageModel, num_rows: int, prompt_tokens: int, new_tokens: int, sharding: jax.sharding.Sharding
+) -> dict[str, jax.stages.Traced]:
+    """The compiled functions of `StageDecoder.generate` for given lengths, traced and not run.
+
+    Args:
+        model: stage and sizes.
+        num_rows: B, continuations at once.
+        prompt_tokens, new_tokens: of the longest row.
+        sharding: where all arrays lie; of a device that need not be there.
+
+    Returns:
+        "prefill", and "token", the loop of which draws one token per row each time.
+    """
+
+    def placed(tree):
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), num_rows))
+    per_row = jax.ShapeDtypeStruct((num_rows,), jnp.int32)
+    weights = placed(jax.eval_shape(functools.partial(_prepare, model), jax.eval_shape(model.init, jax.random.key(0))))
+    rows = placed(_Rows(per_row, per_row, keys, per_row, per_row))
+    width = round_up(max(prompt_tokens, 1), PROMPT_MULTIPLE)
+    columns = round_up(width + new_tokens, CACHE_MULTIPLE)
+    prompts = placed(jax.ShapeDtypeStruct((num_rows, width), jnp.int32))
+    start = _start.trace(model, columns, weights, prompts, placed(per_row), rows)
+    progress = placed(start.out_info)
+    until = placed(jax.ShapeDtypeStruct((), jnp.int32))
+    advance = _advance.trace(model, SamplingSettings(), weights, progress, rows, until)
+    return {"prefill": start, "token": advance}
 
 
 def _table_logits(table: jax.Array, hidden: jax.Array) -> jax.Array:

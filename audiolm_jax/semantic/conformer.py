@@ -178,7 +178,8 @@ class _ScannedBlock(nn.Module):
 class ConformerStack(nn.Module):
     """`num_layers` conformer blocks whose parameters are stacked along a leading `layers` axis.
 
-    Because they are stacked, the first n layers of trained parameters are `leaf[:n]` of every leaf.
+    Because they are stacked, the first n layers of trained parameters are `leaf[:n]` of every leaf. With `remat` the
+    backward pass keeps the input of every block only and computes the rest again; values do not change.
 
     Args of the call, and result: as `ConformerBlock`.
     """
@@ -190,13 +191,15 @@ class ConformerStack(nn.Module):
     dropout: float
     compute_dtype: str
     scan_unroll: int = 1
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x, valid, deterministic: bool):
         if self.num_layers == 0:
             return x
         scanned = nn.scan(
-            _ScannedBlock,
+            # Within a scan the compiler cannot merge the second computation with the first anyway.
+            nn.remat(_ScannedBlock, prevent_cse=False) if self.remat else _ScannedBlock,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=nn.broadcast,

@@ -4,6 +4,7 @@ Everything is a pure function over a small state of arrays: sums run over the wh
 sharded batch they are global, and a saved state continues exactly where it was.
 """
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -67,6 +68,8 @@ class Clusters:
 
 def squared_distances(features: jax.Array, centroids: jax.Array) -> jax.Array:
     """[N, K] squared Euclidean distances of [N, D] to [K, D], up to a constant per frame: |c|^2 - 2 x.c."""
+    # Where a mesh splits the centroids, they are gathered: they are far smaller than what they are compared with.
+    centroids = nn.with_logical_constraint(centroids, (None, None))
     products = jnp.matmul(features, centroids.T, precision=jax.lax.Precision.HIGHEST)
     return jnp.sum(jnp.square(centroids), axis=1) - 2.0 * products
 
@@ -91,7 +94,9 @@ def start(rng: jax.Array, features: jax.Array, valid: jax.Array, num_clusters: i
     def draw(weights, value):
         cumulative = jnp.cumsum(weights)
         index = jnp.searchsorted(cumulative, value * cumulative[-1], side="right")
-        return features[jnp.minimum(index, features.shape[0] - 1)]
+        # A sum of one row, which devices that share the rows do each for its own; to index them, XLA would gather all.
+        drawn = jnp.arange(features.shape[0]) == jnp.minimum(index, features.shape[0] - 1)
+        return jnp.sum(jnp.where(drawn[:, None], features, 0.0), axis=0)
 
     def add(k, carry):
         centroids, nearest = carry

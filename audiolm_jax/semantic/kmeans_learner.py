@@ -1,6 +1,8 @@
 """Fits the standardisation and the centroids of a semantic tokenizer, as a learner like the others."""
 
 import dataclasses
+import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -45,9 +47,7 @@ class KMeansLearner:
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """Empty statistics and centroids around the trained encoder."""
-        # A callback, so that the weights are not baked into the compiled program as constants.
-        shapes = jax.eval_shape(self._fresh_encoder, batch)
-        encoder = jax.pure_callback(self.load_encoder, shapes)
+        encoder = self._trained_encoder(jax.eval_shape(self._fresh_encoder, batch))
         dim = self.tokenizer.encoder.dim
         collections = {
             "statistics": kmeans.Statistics.empty(dim),
@@ -110,8 +110,13 @@ class KMeansLearner:
 
     def logical_axes(self, batch: Batch) -> Any:
         """A tree like the parameters whose leaves are tuples of logical axis names."""
-        specs = nn.get_partition_spec(jax.eval_shape(lambda: self._boxed_encoder(batch)))
+        specs = nn.get_partition_spec(jax.eval_shape(self._boxed_encoder, batch))
         return {"encoder": jax.tree.map(tuple, specs, is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))}
+
+    def collection_axes(self, batch: Batch) -> Any:
+        """Centroids and kept frames are split along their width, like what they are compared with."""
+        del batch
+        return {"clusters": kmeans.Clusters(("vocab", "embed"), None, None), "kept_features": (None, "embed")}
 
     def tokenizer_params(self, state: TrainState) -> dict[str, Any]:
         """The parameters of the `SemanticTokenizer` that this state has fitted."""
@@ -133,6 +138,27 @@ class KMeansLearner:
     @staticmethod
     def _standardise(statistics, frames):
         return (frames - statistics.mean) / statistics.std
+
+    def _trained_encoder(self, shapes):
+        """The encoder's parameters within a compiled program, without baking them into it as constants."""
+        lock = threading.Lock()
+
+        @functools.cache
+        def load():
+            return self.load_encoder()
+
+        def load_once():
+            with lock:
+                return load()
+
+        def call():
+            return jax.pure_callback(load_once, shapes)
+
+        mesh = jax.sharding.get_abstract_mesh()
+        if mesh.empty or mesh.size == 1:
+            return call()
+        # On every device, for a callback on one of them would have to reach the devices of other processes.
+        return jax.shard_map(call, in_specs=(), out_specs=jax.P(), check_vma=False)()
 
     def _boxed_encoder(self, batch):
         samples, valid = pad_to_frames(batch["samples"], batch["num_samples"])

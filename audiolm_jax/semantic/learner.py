@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from audiolm_jax.errors import UserError
 from audiolm_jax.semantic.w2v_bert import Predictions, W2vBert, W2vBertConfig, pad_to_frames, quantizer_start
 from audiolm_jax.training.learner import Batch
 from audiolm_jax.training.state import Metric, Metrics, TrainState
@@ -21,12 +22,18 @@ class W2vBertLearner:
     Attributes:
         config: the model.
         optimizer: see `training.optimizers.adam`; the paper warms up to 2e-3 and decays with the inverse square root.
+        remat: what the backward pass computes again: "none"; "full" keeps only the input of every conformer block.
         name: of the learner, in logs and folders.
     """
 
     config: W2vBertConfig
     optimizer: optax.GradientTransformation
+    remat: str = "none"
     name: str = "w2v_bert"
+
+    def __post_init__(self):
+        if self.remat not in ("none", "full"):
+            raise UserError(f"remat is '{self.remat}', but must be none or full")
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """Fresh parameters; the quantizer starts from the k-means of this batch's front-end frames."""
@@ -40,7 +47,7 @@ class W2vBertLearner:
 
     def logical_axes(self, batch: Batch):
         """A tree like the parameters whose leaves are tuples of logical axis names."""
-        boxed = jax.eval_shape(lambda: self._boxed_params(jax.random.key(0), batch))
+        boxed = jax.eval_shape(self._boxed_params, jax.random.key(0), batch)
         specs = nn.get_partition_spec(boxed)
         return jax.tree.map(tuple, specs, is_leaf=lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec))
 
@@ -50,7 +57,7 @@ class W2vBertLearner:
 
         def loss_of(params):
             samples, valid = pad_to_frames(batch["samples"], batch["num_samples"])
-            predictions = W2vBert(self.config).apply(
+            predictions = W2vBert(self.config, self.remat == "full").apply(
                 {"params": params}, samples, valid, state.step, pass_key, rngs={"dropout": dropout_key}
             )
             return predictions.loss, predictions

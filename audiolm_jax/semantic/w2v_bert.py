@@ -168,8 +168,11 @@ class FrontEnd(nn.Module):
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
             )
             x = nn.relu(x + bias.astype(self.compute_dtype))
-        x = x.reshape(*x.shape[:2], -1)
-        return LayerNorm(name="norm")(x) * valid[..., None].astype(x.dtype)
+        # Split by rows only. Left alone, XLA splits the frames over `tensor` too, for the kernel that reads them, and
+        # on a mesh of three axes (jax 0.10.2, CPU) then gets the gradient of the convolutions wrong.
+        x = nn.with_logical_constraint(x.reshape(*x.shape[:2], -1), ("act_batch", "act_length", "act_embed"))
+        x = LayerNorm(name="norm")(x) * valid[..., None].astype(x.dtype)
+        return nn.with_logical_constraint(x, ("act_batch", "act_length", "act_embed"))
 
 
 class GumbelQuantizer(nn.Module):
@@ -210,9 +213,13 @@ class GumbelQuantizer(nn.Module):
 
 
 class W2vBert(nn.Module):
-    """The network. `__call__` is the masked training pass; `encode` is the unmasked feature extractor."""
+    """The network. `__call__` is the masked training pass; `encode` is the unmasked feature extractor.
+
+    With `remat` a gradient keeps the inputs of the conformer blocks only.
+    """
 
     config: W2vBertConfig
+    remat: bool = False
 
     def setup(self):
         config = self.config
@@ -220,8 +227,9 @@ class W2vBert(nn.Module):
         self.front_end = FrontEnd(config.frontend_channels, config.compute_dtype)
         self.input_projection = Linear(config.dim, ("mlp", "embed"), config.compute_dtype)
         self.input_dropout = nn.Dropout(config.dropout)
-        self.contrastive_stack = ConformerStack(config.contrastive_layers, *block, scan_unroll=config.scan_unroll)
-        self.mlm_stack = ConformerStack(config.mlm_layers, *block, scan_unroll=config.scan_unroll)
+        speed = {"scan_unroll": config.scan_unroll, "remat": self.remat}
+        self.contrastive_stack = ConformerStack(config.contrastive_layers, *block, **speed)
+        self.mlm_stack = ConformerStack(config.mlm_layers, *block, **speed)
         self.quantizer = GumbelQuantizer(config.codebook_size, config.code_dim, config.quantizer_logit_std)
         self.context_projection = Linear(config.code_dim, ("embed", None), config.compute_dtype)
         self.prediction = Linear(config.codebook_size, ("embed", "vocab"), config.compute_dtype)
@@ -297,7 +305,8 @@ def quantizer_start(config: W2vBertConfig, rng: jax.Array, frames: jax.Array, va
         {"kernel": float32[F, V], "bias": float32[V]}.
     """
     statistics = kmeans.add_frames(kmeans.Statistics.empty(frames.shape[1]), frames, valid)
-    standardised = (frames - statistics.mean) / statistics.std
+    # Frames stay on the devices of their rows, for a large batch of them fits no device.
+    standardised = nn.with_logical_constraint((frames - statistics.mean) / statistics.std, ("act_batch", None))
     clusters = kmeans.start(rng, standardised, valid, config.codebook_size)
     clusters = jax.lax.fori_loop(
         0,
@@ -309,8 +318,9 @@ def quantizer_start(config: W2vBertConfig, rng: jax.Array, frames: jax.Array, va
     weights = valid.astype(jnp.float32)[:, None] / jnp.sum(valid)
     spread = jnp.sqrt(jnp.sum(weights * jnp.square(scores - scores.mean(axis=1, keepdims=True))) / scores.shape[1])
     scale = config.quantizer_logit_std / jnp.maximum(spread, 1e-6)
-    kernel = clusters.centroids.T / statistics.std[:, None]
-    bias = -statistics.mean @ kernel - 0.5 * jnp.sum(jnp.square(clusters.centroids), axis=1)
+    centroids = nn.with_logical_constraint(clusters.centroids, (None, None))
+    kernel = centroids.T / statistics.std[:, None]
+    bias = -statistics.mean @ kernel - 0.5 * jnp.sum(jnp.square(centroids), axis=1)
     return {"kernel": scale * kernel, "bias": scale * bias}
 
 

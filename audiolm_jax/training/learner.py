@@ -9,8 +9,9 @@ For those who write a learner:
   they go into the TrainState, so that states, checkpoints and bundles never contain boxes.
 - `logical_axes(batch)` is optional. It returns a tree like `params` whose leaves are tuples of logical axis names
   (`None` for an axis without a name), for example by `nn.get_partition_spec(jax.eval_shape(module.init, ...))`.
-  `parallel.mesh.state_shardings` maps the names to the mesh; the optimizer's moments follow their parameters. Without
-  the method everything is replicated.
+  `parallel.mesh.state_shardings` maps the names to the mesh; the optimizer's moments follow their parameters.
+- `collection_axes(batch)` is optional too, and names the axes of `collections` (or of those that are large) likewise.
+  Without the two methods everything is replicated, and a mesh with `fsdp` refuses what is large.
 - `train_step` gets a key that is already folded with the step: the same state and batch give the same result, which
   is what makes a resumed run equal a straight one. Split it by purpose.
 - `state.step` counts from 0 and `train_step` returns it one higher.
@@ -48,3 +49,6 @@ class ShardedLearner(Learner, Protocol):
 
     def logical_axes(self, batch: Batch) -> Any:
         """A tree like `init(...).params`, whose leaves are tuples of logical axis names."""
+
+    def collection_axes(self, batch: Batch) -> Any:
+        """A tree like `init(...).collections`, or like a part of it, of such tuples."""

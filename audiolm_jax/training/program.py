@@ -11,6 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from audiolm_jax.parallel.mesh import batch_sharding, mesh_context, replicated, state_shardings
+from audiolm_jax.parallel.replication import check_split
 from audiolm_jax.training.learner import Batch, Learner
 from audiolm_jax.training.state import Metrics, TrainState
 
@@ -62,7 +63,7 @@ def make_program(
       seed: root of the run's randomness. Keys are a function of (seed, purpose, step).
 
     Raises:
-      UserError: the batch does not divide among the mesh's devices.
+      UserError: the batch does not divide among the mesh's devices, or a large array is not split over `fsdp`.
     """
     # Keys are made inside the functions: made outside, they would be arrays on a device of this process.
     def init(batch: Batch) -> TrainState:
@@ -76,8 +77,10 @@ def make_program(
     with mesh_context(mesh):
         abstract = jax.eval_shape(init, batch)
         logical_axes = learner.logical_axes(batch) if hasattr(learner, "logical_axes") else None
-    shardings = state_shardings(mesh, abstract, logical_axes)
+        collection_axes = learner.collection_axes(batch) if hasattr(learner, "collection_axes") else None
+    shardings = state_shardings(mesh, abstract, logical_axes, collection_axes)
     state = jax.tree.map(_placed, abstract, shardings)
+    check_split(mesh, state)
     return Program(
         mesh=mesh,
         state=state,

@@ -120,6 +120,17 @@ def test_scan_unroll_changes_no_value(state):
     )
 
 
+def test_remat_changes_no_update(learner, state):
+    batch = batch_of(np.random.default_rng(7))
+    keeps, recomputes = (
+        jax.jit(dataclasses.replace(learner, remat=remat).train_step)(state, batch, jax.random.key(2))[0].params
+        for remat in ("none", "full")
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), keeps, recomputes)
+    with pytest.raises(UserError, match="remat is 'dots'"):
+        dataclasses.replace(learner, remat="dots")
+
+
 def test_quantizer_starts_with_many_codes_in_use(learner, state):
     metrics = learner.eval_step(state, batch_of(np.random.default_rng(5)))
     assert metrics["code_perplexity"].value > 0.3 * TINY.codebook_size
