@@ -4,9 +4,10 @@ The bias depends on the distance between query and key alone, so it is carried a
 float32[H, S], and laid out as a band matrix without a gather. Sequences are padded at their end only, so the causal
 mask is the only mask that training needs.
 
-`causal_attention` is the one that runs: it cuts the queries into blocks, never computes scores above the last key of a
-block, and has its own backward pass. `reference_attention` is the same function written plainly; a test holds the two
-equal in values and in gradients.
+`causal_attention` is what runs on CPU and fills the cache of generation: it cuts the queries into blocks, never
+computes scores above the last key of a block, and has its own backward pass. Accelerators train with the kernels of
+`flash_tpu` and `flash_gpu`; `flash_attention` chooses. `reference_attention` is the same function written plainly;
+tests hold all of them equal to it in values and in gradients.
 """
 
 import functools
@@ -52,7 +53,28 @@ def distance_bias(table: jax.Array, length: int, num_buckets: int, max_distance:
     return jnp.einsum("nh,ns->hs", table.astype(jnp.float32), one_hot, precision="highest")
 
 
-def _band(bias: jax.Array, start: int, size: int) -> jax.Array:
+def nearer_bias(bias: jax.Array, count: int) -> jax.Array:
+    """The bias of distances 0 .. count - 1 when that of the last distance of all is subtracted from every one.
+
+    Softmax does not see the difference, and all further distances then have no bias. float32[H, D], whose last entry
+    is also that of all further distances, to float32[H, count].
+    """
+    nearer = (bias - bias[:, -1:])[:, :count]
+    return jnp.pad(nearer, ((0, 0), (0, count - nearer.shape[1])))
+
+
+def nearer_bias_gradient(d_nearer: jax.Array, distances: int) -> jax.Array:
+    """Gradient of `bias` float32[H, distances] from that of scores summed by distance, float32[H, count].
+
+    The gradient of a softmax sums to zero, so the last entry, which stands for any number of distances, gets minus
+    the sum of all others.
+    """
+    nearer = d_nearer[:, : distances - 1]
+    nearer = jnp.pad(nearer, ((0, 0), (0, distances - 1 - nearer.shape[1])))
+    return jnp.concatenate([nearer, -jnp.sum(nearer, axis=1, keepdims=True)], axis=1)
+
+
+def band_matrix(bias: jax.Array, start: int, size: int) -> jax.Array:
     """Rows start .. start + size - 1 of the bias matrix, keys 0 .. start + size - 1, the future masked.
 
     bias float32[H, S] -> float32[H, size, start + size]; entry (i, j) is bias[start + i - j].
@@ -89,7 +111,7 @@ def _forward(q, k, v, bias):
     out, blocks = [], []
     for start, size in _blocks(q.shape[2], _block_size(q.shape[2])):
         end = start + size
-        scores = _scores(q[:, :, start:end], k[:, :, :end], _band(bias, start, size))
+        scores = _scores(q[:, :, start:end], k[:, :, :end], band_matrix(bias, start, size))
         highest = jnp.max(scores, axis=-1, keepdims=True)
         weights = jnp.exp(scores - highest).astype(v.dtype)
         total = jnp.sum(weights, axis=-1, keepdims=True, dtype=jnp.float32)
@@ -133,7 +155,7 @@ def _causal_attention_bwd(residuals, d_out):
     for (start, size), (weights, total, highest) in zip(cuts, blocks, strict=True):
         end = start + size
         q_block = q[:, :, start:end]
-        band, band_vjp = jax.vjp(functools.partial(_band, start=start, size=size), bias)
+        band, band_vjp = jax.vjp(functools.partial(band_matrix, start=start, size=size), bias)
         if weights is None:
             weights = jnp.exp(_scores(q_block, k[:, :, :end], band) - highest).astype(dtype)
         # The weights are not divided by their sum; what they meet is.
@@ -157,7 +179,6 @@ causal_attention.defvjp(_causal_attention_fwd, _causal_attention_bwd)
 
 def reference_attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Array:
     """`causal_attention`, written as its definition; for tests."""
-    length = q.shape[2]
-    scores = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32) + _band(bias, 0, length)[None]
+    scores = _scores(q, k, band_matrix(bias, 0, q.shape[2]))
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     return jnp.einsum("bhqk,bhkd->bhqd", weights, v)

@@ -6,6 +6,7 @@ from audiolm_jax.errors import UserError
 
 DTYPES = ("float32", "bfloat16")
 REMAT_POLICIES = ("none", "dots", "full")
+ATTENTIONS = ("auto", "xla", "pallas_tpu", "pallas_gpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +27,10 @@ class TransformerConfig:
         param_dtype: "float32" or "bfloat16", of the stored parameters.
         compute_dtype: "float32" or "bfloat16", of activations and matrix products. Norms, softmax and the loss are
             float32 in either.
-        remat: what the backward pass recomputes: "none"; "dots" keeps matrix products; "full" keeps only the input of
-            every layer.
+        remat: what the backward pass recomputes: "none"; "dots" keeps matrix products and the result of an attention
+            kernel; "full" keeps only the input of every layer.
+        attention: what computes attention in training: "auto" for the kernel of the platform that is compiled for and
+            XLA where there is none (CPU); "xla", "pallas_tpu" or "pallas_gpu" (see `lm.flash_attention`).
         unroll: layers are a Python loop rather than one scan; compiles longer, runs faster on CPU.
     """
 
@@ -43,6 +46,7 @@ class TransformerConfig:
     param_dtype: str = "float32"
     compute_dtype: str = "float32"
     remat: str = "none"
+    attention: str = "auto"
     unroll: bool = True
 
     def __post_init__(self):
@@ -65,6 +69,8 @@ class TransformerConfig:
             raise UserError(f"param_dtype and compute_dtype must be one of {', '.join(DTYPES)}: {self}")
         if self.remat not in REMAT_POLICIES:
             raise UserError(f"remat is '{self.remat}', but must be one of {', '.join(REMAT_POLICIES)}")
+        if self.attention not in ATTENTIONS:
+            raise UserError(f"attention is '{self.attention}', but must be one of {', '.join(ATTENTIONS)}")
 
     @classmethod
     def paper(cls) -> "TransformerConfig":

@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from audiolm_jax.lm.attention import causal_attention, distance_bias
+from audiolm_jax.lm.attention import distance_bias
 from audiolm_jax.lm.config import TransformerConfig
+from audiolm_jax.lm.flash_attention import SAVED_NAMES, distance_attention
 
 LayerParams = dict[str, jax.Array]
 # q, k, v [B, H, S, K] -> [B, H, S, K]
@@ -75,9 +76,14 @@ def attention_projections(config: TransformerConfig, layer: LayerParams, x: jax.
     batch, length, _ = x.shape
     hidden = rms_norm(x, layer["attention_norm_scale"])
     qkv = linear(hidden, layer["qkv"].reshape(config.embed_dim, -1))
-    qkv = qkv.reshape(batch, length, 3, config.num_heads, config.head_dim).transpose(2, 0, 3, 1, 4)
-    qkv = nn.with_logical_constraint(qkv, (None, "act_batch", "act_heads", "act_length", None))
-    return qkv[0] * config.head_dim**-0.5, qkv[1], qkv[2]
+
+    def heads(flat):
+        flat = flat.reshape(batch, length, config.num_heads, config.head_dim)
+        return nn.with_logical_constraint(flat.transpose(0, 2, 1, 3), ("act_batch", "act_heads", "act_length", None))
+
+    # Cut and scaled before the heads are: a kernel wants [B, S, H * K], and then the transpositions cancel.
+    q, k, v = jnp.split(qkv, 3, axis=-1)
+    return heads(q * config.head_dim**-0.5), heads(k), heads(v)
 
 
 def attention_output(config: TransformerConfig, layer: LayerParams, mixed: jax.Array) -> jax.Array:
@@ -141,13 +147,20 @@ def embed(config: TransformerConfig, embedding: jax.Array, ids: jax.Array) -> ja
     Not scaled up: the table is also the output's, and a residual stream that is mostly the current token's embedding
     would begin training by predicting that token again.
     """
-    return jnp.take(embedding, ids, axis=0).astype(config.compute_dtype)
+    # Gathered over `fsdp` before it is read: left alone, XLA may gather what was read, which is far more.
+    table = nn.with_logical_constraint(embedding, ("vocab", "act_embed"))
+    return jnp.take(table, ids, axis=0).astype(config.compute_dtype)
 
 
 def _remat(config: TransformerConfig, function: Callable) -> Callable:
     if config.remat == "none":
         return function
-    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else None
+    if config.remat == "full":
+        return jax.checkpoint(function)
+    policies = jax.checkpoint_policies
+    policy = policies.save_from_both_policies(
+        policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(*SAVED_NAMES)
+    )
     return jax.checkpoint(function, policy=policy)
 
 
@@ -179,9 +192,14 @@ class Transformer(nn.Module):
         apply_dropout = config.dropout > 0 and not deterministic
         key = self.make_rng("dropout") if apply_dropout else None
 
+        # All distances from the greatest on share a bucket.
+        distances = min(inputs.shape[1], config.relative_max_distance + 1)
         bias = distance_bias(
-            params["relative_bias"], inputs.shape[1], config.relative_buckets, config.relative_max_distance
+            params["relative_bias"], distances, config.relative_buckets, config.relative_max_distance
         )
+
+        def attend(q, k, v):
+            return distance_attention(q, k, v, bias, config.attention)
 
         def run_layer(x, layer, index):
             drop = keep_all
@@ -191,7 +209,7 @@ class Transformer(nn.Module):
                 def drop(value, place):
                     return dropout(value, config.dropout, jax.random.fold_in(layer_key, place))
 
-            return block(config, layer, x, lambda q, k, v: causal_attention(q, k, v, bias), drop)
+            return block(config, layer, x, attend, drop)
 
         run_layer = _remat(config, run_layer)
         x = embed(config, params["embedding"], inputs)
