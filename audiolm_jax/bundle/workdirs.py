@@ -207,8 +207,8 @@ def used_encoder(config: SemanticTokenizerConfig, params: Mapping[str, Any]) -> 
 def mean_run_frames(feed: TokenFeed) -> float:
     """Mean length of a run of equal semantic tokens in training data, in frames; generation plans lengths with it."""
     frames = runs = 0
-    for folder, names in enumerate(feed.source.order.speakers):
-        for ordinal in range(min(len(names), _RUN_RECORDS)):
+    for folder, speakers in enumerate(feed.source.order.speakers):
+        for ordinal in range(min(len(speakers), _RUN_RECORDS)):
             tokens = feed.source.training(folder, ordinal)[0].semantic_tokens
             frames, runs = frames + len(tokens), runs + len(collapse(tokens)[0])
     return frames / max(runs, 1)

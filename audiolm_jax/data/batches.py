@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import grain
 import jax
 import numpy as np
+from absl import flags
 
 Example = dict[str, np.ndarray]
 Batch = dict[str, np.ndarray]
@@ -18,6 +19,11 @@ _NO_END = 2**60
 def initial_cursor() -> Cursor:
     """The cursor before the first batch: `examples` counts the examples that all hosts together have used."""
     return {"examples": 0}
+
+
+def batch_indices(cursor: Cursor, batch_size: int) -> range:
+    """The global indices of the batch that comes after a cursor, one for each row."""
+    return range(cursor["examples"], cursor["examples"] + batch_size)
 
 
 def all_rows(batch_size: int, rows: Sequence[int] | None) -> Sequence[int]:
@@ -35,15 +41,17 @@ def endless_batches(
     cursor: Cursor,
     rows: Sequence[int] | None,
     num_threads: int,
+    num_workers: int = 0,
 ) -> Iterator[tuple[Batch, Cursor]]:
-    """This host's rows of global batches from a cursor on, read ahead in threads.
+    """This host's rows of global batches from a cursor on, read ahead in threads or in processes.
 
     Args:
         example: the example at a global index; called from several threads.
         batch_size: of the global batch.
         cursor: where to start; it may have been saved with another number of hosts.
         rows: of the global batch, which this host holds (`parallel.mesh.host_rows`); None for all.
-        num_threads: threads that read ahead.
+        num_threads: threads that read ahead, of each process.
+        num_workers: processes that read ahead; 0 for threads of this process alone. `example` goes to them by pickle.
 
     Yields:
         (batch, cursor after it); every array of the batch starts with the axis of `rows`.
@@ -58,32 +66,49 @@ def endless_batches(
     dataset = grain.MapDataset.range(_NO_END).map(local_example).batch(len(rows))
     # Two batches a thread is enough to hide the reading behind a step, and bounds the memory.
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
-    for count, batch in enumerate(dataset.to_iter_dataset(options), start=1):
-        yield batch, {"examples": start + count * batch_size}
+    dataset = dataset.to_iter_dataset(options)
+    if num_workers:
+        _let_grain_have_flags()
+        workers = grain.multiprocessing.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
+        dataset = dataset.mp_prefetch(workers)
+    iterator = iter(dataset)
+    try:
+        for count, batch in enumerate(iterator, start=1):
+            yield batch, {"examples": start + count * batch_size}
+    finally:
+        iterator.close()  # lets go of the shared memory of the workers
+
+
+def _let_grain_have_flags() -> None:
+    """Grain reads absl's flags when it starts workers, which fails in a program that never parsed any."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
 
 
 def finite_batches(
     example: Callable[[int], Example | None],
     num_examples: int,
-    batch_size: int,
+    shapes: BatchShapes,
     rows: Sequence[int] | None,
 ) -> Iterator[Batch]:
     """This host's rows of the batches that hold `num_examples` examples once each.
 
-    Every host yields the same number of batches. Rows past the end, and rows whose example is None, are zeros; the key
-    `example_weights` float32[B] is 0 there and 1 elsewhere.
+    Args:
+        example: the example at an index; None where it cannot be read.
+        num_examples: of all hosts together.
+        shapes: of the global batches, `example_weights` float32[B] among them.
+        rows: of the global batch, which this host holds; None for all.
+
+    Yields:
+        the same number of batches on every host, whatever it could read. Rows past the end, and rows whose example is
+        None, are zeros; `example_weights` is 0 there and 1 elsewhere.
     """
+    batch_size = shapes["example_weights"].shape[0]
     rows = all_rows(batch_size, rows)
-    template: Example | None = None
     for start in range(0, num_examples, batch_size):
-        found = [example(start + row) if start + row < num_examples else None for row in rows]
-        template = next((item for item in found if item is not None), template)
-        # A host whose rows all lie past the end still has to know the shapes.
-        search = range(num_examples) if template is None else ()
-        template = template or next((item for index in search if (item := example(index)) is not None), None)
-        if template is None:
-            return
-        blank = {name: np.zeros_like(value) for name, value in template.items()}
-        batch = {name: np.stack([(item or blank)[name] for item in found]) for name in blank}
-        batch["example_weights"] = np.asarray([item is not None for item in found], np.float32)
+        batch = {name: np.zeros((len(rows), *shape.shape[1:]), shape.dtype) for name, shape in shapes.items()}
+        for place, index in enumerate(start + row for row in rows):
+            found = example(index) if index < num_examples else None
+            for name, value in ({} if found is None else found | {"example_weights": 1}).items():
+                batch[name][place] = value
         yield batch

@@ -1,8 +1,9 @@
 """One token record to one stage example, in plain NumPy: the single definition under the Grain feed and seqio."""
 
+import jax
 import numpy as np
 
-from audiolm_jax.data.batches import Example
+from audiolm_jax.data.batches import BatchShapes, Example
 from audiolm_jax.tokens.alignment import Crop, collapse, draw_crop, num_periods
 from audiolm_jax.tokens.layout import EOS, PAD, SEMANTIC
 from audiolm_jax.tokens.records import TokenRecord
@@ -84,3 +85,14 @@ def join(prefix: np.ndarray, target: np.ndarray, stage: Stage) -> Example:
 def stage_example(record: TokenRecord, stage: Stage, crop: Crop) -> Example:
     """One crop of a record as {"ids": int32[S], "loss_weights": float32[S]}."""
     return join(*prefix_and_target(record, stage, crop), stage)
+
+
+def stage_batch_shapes(stage: Stage, batch_size: int) -> BatchShapes:
+    """Shapes and types of a batch of a stage's examples."""
+    shape = (batch_size, stage.sequence_length)
+    return {"ids": jax.ShapeDtypeStruct(shape, np.int32), "loss_weights": jax.ShapeDtypeStruct(shape, np.float32)}
+
+
+def stage_eval_batch_shapes(stage: Stage, batch_size: int) -> BatchShapes:
+    """Shapes and types of a held-out batch, whose padding has `example_weights` 0."""
+    return stage_batch_shapes(stage, batch_size) | {"example_weights": jax.ShapeDtypeStruct((batch_size,), np.float32)}

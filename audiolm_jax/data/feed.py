@@ -5,27 +5,29 @@ import functools
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 
-from audiolm_jax.audio import read_audio
 from audiolm_jax.data.batches import (
     Batch,
     BatchShapes,
     Cursor,
     Example,
+    batch_indices,
     endless_batches,
     finite_batches,
     initial_cursor,
 )
-from audiolm_jax.data.corpora import FolderCorpus, Utterance
-from audiolm_jax.data.examples import stage_example
-from audiolm_jax.data.order import ExampleOrder, hash_uniform
+from audiolm_jax.data.corpora import Corpus
+from audiolm_jax.data.crops import crop_bounds, padded, with_gain
+from audiolm_jax.data.examples import stage_batch_shapes, stage_eval_batch_shapes, stage_example
+from audiolm_jax.data.order import ExampleOrder, hash_uniform, speaker_ids
 from audiolm_jax.data.token_source import TokenSource
+from audiolm_jax.data.utterances import Utterance, read_utterance
+from audiolm_jax.data.voice_activity import narrowed, num_samples_of
 from audiolm_jax.errors import UserError
-from audiolm_jax.tokens.alignment import Crop
-from audiolm_jax.tokens.records import TokenRecord
 from audiolm_jax.tokens.stages import Stage
 
 # Draws for one index before giving up, where files cannot be read.
@@ -43,27 +45,40 @@ class SampleCache:
         self._sample_rate_hz = sample_rate_hz
         self._free_bytes = max_bytes
         self._samples: dict[str, np.ndarray | None] = {}
+        self._told: set[Path] = set()
         self._lock = threading.Lock()
 
     def read(self, utterance: Utterance) -> np.ndarray | None:
         """int16[T] samples of a recording; None, told once on stderr, if it cannot be read."""
-        name = str(utterance.path)
+        name = f"{utterance.path}|{utterance.key}"  # a file may hold several
         if name in self._samples:
             return self._samples[name]
-        try:
-            waveform = read_audio(utterance.path, self._sample_rate_hz)
-        except UserError as error:
-            with self._lock:
-                if name not in self._samples:
-                    print(f"left out: {error}", file=sys.stderr)
-                    self._samples[name] = None
-            return None
-        samples = np.clip(np.round(waveform.samples * 32768), -32768, 32767).astype(np.int16)
+        samples = self._decoded(utterance)
         with self._lock:
-            if name not in self._samples and samples.nbytes <= self._free_bytes:
-                self._free_bytes -= samples.nbytes
+            num_bytes = 0 if samples is None else samples.nbytes
+            if name not in self._samples and num_bytes <= self._free_bytes:
+                self._free_bytes -= num_bytes
                 self._samples[name] = samples
         return samples
+
+    def read_crop(self, utterance: Utterance, crop_samples: int, start_uniform: float) -> np.ndarray | None:
+        """int16[T'] of a crop of a segment at the rate of its file, without the rest of it, which is not kept.
+
+        None where the crop cannot be read; other crops of a damaged file may still be whole.
+        """
+        bounds = crop_bounds(num_samples_of(utterance.ranges), crop_samples, start_uniform)
+        return self._decoded(dataclasses.replace(utterance, ranges=narrowed(utterance.ranges, *bounds)))
+
+    def _decoded(self, utterance: Utterance) -> np.ndarray | None:
+        try:
+            waveform = read_utterance(utterance, self._sample_rate_hz)
+        except UserError as error:
+            with self._lock:
+                if utterance.path not in self._told:
+                    self._told.add(utterance.path)
+                    print(f"left out: {error}", file=sys.stderr)
+            return None
+        return np.clip(np.round(waveform.samples * 32768), -32768, 32767).astype(np.int16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +89,7 @@ class AudioFeed:
     crop is padded with zeros after `num_samples`. Recording, crop and gain are functions of (seed, global index).
 
     Attributes:
-        corpora: FolderCorpus or anything with `train` and `heldout` lists of Utterance.
+        corpora: where the recordings are, see `data.corpora.open_corpus`.
         sample_rate_hz: of the samples; recordings of another rate are resampled.
         crop_samples: T.
         batch_size: B of the global batch.
@@ -86,7 +101,7 @@ class AudioFeed:
         num_threads: threads that read ahead.
     """
 
-    corpora: tuple[FolderCorpus, ...]
+    corpora: tuple[Corpus, ...]
     sample_rate_hz: int
     crop_samples: int
     batch_size: int
@@ -104,8 +119,9 @@ class AudioFeed:
             raise UserError(f"crop_samples and batch_size must be positive, got {self.crop_samples}, {self.batch_size}")
 
     @functools.cached_property
-    def _order(self) -> ExampleOrder:
-        speakers = tuple(tuple(utterance.speaker for utterance in corpus.train) for corpus in self.corpora)
+    def order(self) -> ExampleOrder:
+        """The order of training recordings."""
+        speakers = tuple(speaker_ids(corpus.train.speakers) for corpus in self.corpora)
         weights = None if self.weights is None else tuple(self.weights)
         return ExampleOrder(speakers, self.seed, self.balance_speakers, weights)
 
@@ -113,13 +129,30 @@ class AudioFeed:
     def _cache(self) -> SampleCache:
         return SampleCache(self.sample_rate_hz, self.cache_bytes)
 
-    def _crop(self, samples: np.ndarray, start_uniform: float) -> Example:
-        """int16[T'] to one padded crop, float32[T]."""
-        start = int(start_uniform * (max(len(samples) - self.crop_samples, 0) + 1))
-        crop = samples[start : start + self.crop_samples].astype(np.float32) / 32768
-        padded = np.zeros(self.crop_samples, np.float32)
-        padded[: len(crop)] = crop
-        return {"samples": padded, "num_samples": np.int32(len(crop))}
+    @functools.cached_property
+    def _reads_crops(self) -> bool:
+        """Whether segments of this rate are too many for the cache, so that crops are read without the rest of them.
+
+        It is all or nothing, so that what a damaged file gives does not depend on what was read before.
+        """
+        lists = [corpus.utterances for corpus in self.corpora]
+        fitting = [utterances for utterances in lists if utterances.sample_rate_hz == self.sample_rate_hz]
+        return 2 * sum(utterances.num_samples for utterances in fitting) > self.cache_bytes
+
+    def _crop(self, utterance: Utterance, start_uniform: float) -> Example | None:
+        """One padded crop of a recording, float32[T]; None if it cannot be read."""
+        if utterance.sample_rate_hz == self.sample_rate_hz and self._reads_crops:
+            crop = self._cache.read_crop(utterance, self.crop_samples, start_uniform)
+        else:
+            crop = self._cache.read(utterance)
+            if crop is not None:
+                crop = crop[slice(*crop_bounds(len(crop), self.crop_samples, start_uniform))]
+        return None if crop is None else padded(crop, self.crop_samples)
+
+    def _drawn(self, position: int) -> Utterance:
+        """The recording at a place of the order."""
+        corpus, ordinal = self.order.slot(position)
+        return self.corpora[corpus].train[self.order.item(corpus, ordinal)]
 
     def example(self, index: int) -> Example:
         """The training example at a global index: samples float32[T], num_samples int32.
@@ -127,27 +160,27 @@ class AudioFeed:
         Raises:
             UserError: no recording that was drawn for this index can be read.
         """
+        return self.drawn_example(index)[1]
+
+    def drawn_example(self, index: int) -> tuple[Utterance, Example]:
+        """The training example at a global index, and the recording that was drawn for it."""
         for draw in range(_MAX_DRAWS):
             # A draw that hits an unreadable file is replaced by one that is as much a function of the index.
             position = index if draw == 0 else int(hash_uniform(self.seed, "redraw", index, draw) * 2**40)
-            corpus, ordinal = self._order.slot(position)
-            samples = self._cache.read(self.corpora[corpus].train[self._order.item(corpus, ordinal)])
-            if samples is not None:
+            utterance = self._drawn(position)
+            example = self._crop(utterance, hash_uniform(self.seed, "crop", index))
+            if example is not None:
                 break
         else:
             raise UserError(f"{_MAX_DRAWS} recordings in a row could not be read; check the folder of the corpus")
-        example = self._crop(samples, hash_uniform(self.seed, "crop", index))
         if self.gain_db is not None:
-            low, high = self.gain_db
-            gain = 10 ** ((low + (high - low) * hash_uniform(self.seed, "gain", index)) / 20)
-            peak = float(np.abs(example["samples"]).max())
-            example["samples"] *= np.float32(min(gain, max(1.0, 0.99 / peak)) if peak > 0 else gain)
-        return example
+            uniform = hash_uniform(self.seed, "gain", index)
+            example["samples"] = with_gain(example["samples"], self.gain_db, uniform)
+        return utterance, example
 
     def heldout_example(self, index: int) -> Example | None:
         """The held-out recording at an index, cropped at a place drawn by index; None if it cannot be read."""
-        samples = self._cache.read(self._heldout[index])
-        return None if samples is None else self._crop(samples, hash_uniform(self.seed, "heldout crop", index))
+        return self._crop(self._heldout[index], hash_uniform(self.seed, "heldout crop", index))
 
     @functools.cached_property
     def _heldout(self) -> list[Utterance]:
@@ -172,9 +205,14 @@ class AudioFeed:
         """`rows` (None: all) of the global batches from a cursor on, without end, each with the cursor after it."""
         return endless_batches(self.example, self.batch_size, cursor, rows, self.num_threads)
 
+    def example_names(self, cursor: Cursor) -> list[str]:
+        """For people: the recordings that the global batch after a cursor holds (the first drawn, read or not)."""
+        drawn = [self._drawn(index) for index in batch_indices(cursor, self.batch_size)]
+        return [f"{utterance.path}" + (f" ({utterance.key})" if utterance.ranges else "") for utterance in drawn]
+
     def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Every held-out recording once; `example_weights` float32[B] is 0 in the padding of the last batch."""
-        return finite_batches(self.heldout_example, len(self._heldout), self.batch_size, rows)
+        return finite_batches(self.heldout_example, len(self._heldout), self.eval_batch_shapes(), rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +230,8 @@ class TokenFeed:
         balance_speakers: draw the speaker first, then the recording.
         weights: share of each folder; None for shares by number of speakers (or of records).
         max_eval_examples: at most so many held-out crops, evenly spread; None for all.
-        num_threads: threads that read ahead.
+        num_threads: threads that read ahead, of each process.
+        num_workers: processes that read ahead; 0 for threads of this one alone, which share one core's worth of Python.
     """
 
     folders: tuple[str, ...]
@@ -203,6 +242,11 @@ class TokenFeed:
     weights: tuple[float, ...] | None = None
     max_eval_examples: int | None = None
     num_threads: int = 2
+    num_workers: int = 0
+
+    def __getstate__(self):
+        # A worker process opens the folders for itself: millions of numbers need not be sent to it.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @functools.cached_property
     def source(self) -> TokenSource:
@@ -216,27 +260,31 @@ class TokenFeed:
 
     def heldout_example(self, index: int) -> Example:
         """The held-out example at an index below `num_eval_examples`."""
-        record, crop = self._heldout[index * len(self._heldout) // self.num_eval_examples]
-        return stage_example(record, self.stage, crop)
+        index = index * self._num_heldout // self.num_eval_examples
+        for crops in self.source.heldout:
+            if index < len(crops):
+                record, crop = crops[index]
+                return stage_example(record, self.stage, crop)
+            index -= len(crops)
+        raise IndexError(f"held-out example {index}")
 
-    @functools.cached_property
-    def _heldout(self) -> list[tuple[TokenRecord, Crop]]:
-        return [example for folder in self.source.heldout for example in folder]
+    @property
+    def _num_heldout(self) -> int:
+        return sum(len(crops) for crops in self.source.heldout)
 
     @property
     def num_eval_examples(self) -> int:
         """Held-out examples in `eval_batches`."""
-        available = len(self._heldout)
+        available = self._num_heldout
         return available if self.max_eval_examples is None else min(available, self.max_eval_examples)
 
     def batch_shapes(self) -> BatchShapes:
         """Shapes and types of a whole global training batch."""
-        shape = (self.batch_size, self.stage.sequence_length)
-        return {"ids": jax.ShapeDtypeStruct(shape, np.int32), "loss_weights": jax.ShapeDtypeStruct(shape, np.float32)}
+        return stage_batch_shapes(self.stage, self.batch_size)
 
     def eval_batch_shapes(self) -> BatchShapes:
         """Shapes and types of a whole global held-out batch."""
-        return self.batch_shapes() | {"example_weights": jax.ShapeDtypeStruct((self.batch_size,), np.float32)}
+        return stage_eval_batch_shapes(self.stage, self.batch_size)
 
     def initial_cursor(self) -> Cursor:
         """The cursor before the first batch."""
@@ -244,8 +292,20 @@ class TokenFeed:
 
     def batches(self, cursor: Cursor, rows: Sequence[int] | None = None) -> Iterator[tuple[Batch, Cursor]]:
         """`rows` (None: all) of the global batches from a cursor on, without end, each with the cursor after it."""
-        return endless_batches(self.example, self.batch_size, cursor, rows, self.num_threads)
+        return endless_batches(
+            self.example, self.batch_size, cursor, rows, self.num_threads, self.num_workers
+        )
+
+    def example_names(self, cursor: Cursor) -> list[str]:
+        """For people: the records and the crops that the global batch after a cursor holds."""
+        names = []
+        for index in batch_indices(cursor, self.batch_size):
+            folder, ordinal = self.source.order.slot(index)
+            record, crop = self.source.training(folder, ordinal)
+            start_seconds = float(crop.start * crop.period_seconds)
+            names.append(f"{self.folders[folder]}/{record.key} from {start_seconds:.2f} s")
+        return names
 
     def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Every held-out crop once; `example_weights` float32[B] is 0 in the padding of the last batch."""
-        return finite_batches(self.heldout_example, self.num_eval_examples, self.batch_size, rows)
+        return finite_batches(self.heldout_example, self.num_eval_examples, self.eval_batch_shapes(), rows)

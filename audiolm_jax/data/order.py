@@ -6,6 +6,8 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
+
 # Corpora are mixed in blocks of this many examples, so a share is exact to one part in 1024.
 MIXTURE_BLOCK = 1024
 _FEISTEL_ROUNDS = 6
@@ -47,7 +49,34 @@ def shuffled(position: int, size: int, seed: int, purpose: str, *indices: int) -
             return position
 
 
-@dataclasses.dataclass(frozen=True)
+def speaker_ids(names: Sequence[str]) -> np.ndarray:
+    """int32[N]: for each name, its place among the sorted names; what an order needs to know of its items."""
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    return np.fromiter((numbers[name] for name in names), np.int32, len(names))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Groups:
+    """The items of a corpus by group; eight bytes an item, and nothing for a corpus that is one group.
+
+    Attributes:
+        ends: int64[G], for each group the number of items in it and in those before it.
+        items: int32[N], the items of all groups one after the other; None where that is 0 .. N - 1.
+    """
+
+    ends: np.ndarray
+    items: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def span(self, group: int) -> tuple[int, int]:
+        """Where a group starts in `items`, and how many items it has."""
+        start = int(self.ends[group - 1]) if group else 0
+        return start, int(self.ends[group]) - start
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class ExampleOrder:
     """Which item of which corpus stands at each global index, without end.
 
@@ -56,32 +85,36 @@ class ExampleOrder:
     permutation.
 
     Attributes:
-        speakers: for each corpus, the speaker of each of its items.
+        speakers: for each corpus, an int32 array with the speaker of each of its items, see `speaker_ids`.
         seed: of the order.
         balance_speakers: speaker first, then recording.
         weights: share of each corpus; None for shares by number of speakers (balanced) or recordings (not).
     """
 
-    speakers: tuple[tuple[str, ...], ...]
+    speakers: tuple[np.ndarray, ...]
     seed: int = 0
     balance_speakers: bool = True
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self):
-        if not self.speakers or not all(self.speakers):
+        if not self.speakers or not all(len(ids) for ids in self.speakers):
             raise ValueError("every corpus of an order needs at least one item")
         if self.weights is not None and (len(self.weights) != len(self.speakers) or min(self.weights) <= 0):
             raise ValueError(f"{len(self.speakers)} corpora need as many positive weights, got {self.weights}")
 
     @functools.cached_property
-    def _groups(self) -> list[list[list[int]]]:
+    def _groups(self) -> list[_Groups]:
         """Items by corpus and group; a group is a speaker, or the whole corpus."""
         corpora = []
-        for speakers in self.speakers:
-            groups: dict[str, list[int]] = {}
-            for item, speaker in enumerate(speakers):
-                groups.setdefault(speaker if self.balance_speakers else "", []).append(item)
-            corpora.append([groups[name] for name in sorted(groups)])
+        for ids in self.speakers:
+            if not self.balance_speakers:
+                corpora.append(_Groups(np.asarray([len(ids)], np.int64), None))
+                continue
+            counts = np.bincount(ids)
+            ends = np.cumsum(counts[counts > 0])
+            # Records lie by speaker as a rule, and then nothing has to be sorted or kept.
+            is_sorted = bool(np.all(ids[:-1] <= ids[1:]))
+            corpora.append(_Groups(ends, None if is_sorted else np.argsort(ids, kind="stable").astype(np.int32)))
         return corpora
 
     @property
@@ -93,7 +126,8 @@ class ExampleOrder:
     def _counts(self) -> list[int]:
         """Examples of each corpus in a block of the mixture, by largest remainders."""
         weights: Sequence[float] = self.weights or [
-            len(groups) if self.balance_speakers else len(groups[0]) for groups in self._groups
+            len(groups) if self.balance_speakers else len(ids)
+            for groups, ids in zip(self._groups, self.speakers, strict=True)
         ]
         shares = [weight * MIXTURE_BLOCK / sum(weights) for weight in weights]
         counts = [max(1, int(share)) for share in shares]
@@ -127,5 +161,7 @@ class ExampleOrder:
         groups = self._groups[corpus]
         turn, slot = divmod(ordinal, len(groups))
         group = shuffled(slot, len(groups), self.seed, "speaker", corpus, turn)
-        cycle, position = divmod(turn, len(groups[group]))
-        return groups[group][shuffled(position, len(groups[group]), self.seed, "item", corpus, group, cycle)]
+        start, size = groups.span(group)
+        cycle, position = divmod(turn, size)
+        place = start + shuffled(position, size, self.seed, "item", corpus, group, cycle)
+        return place if groups.items is None else int(groups.items[place])

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.data.batches import Batch, finite_batches
-from audiolm_jax.data.examples import evaluation_crops, stage_example
+from audiolm_jax.data.examples import evaluation_crops, stage_eval_batch_shapes, stage_example
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.interval import by_unit, interval_settings, ratio_interval
 from audiolm_jax.evaluation.measurement import Measurement, versions
@@ -63,7 +63,7 @@ def stage_batches(records: Sequence[TokenRecord], stage: Stage, batch_size: int)
     return finite_batches(
         lambda index: stage_example(records[crops[index][0]], stage, crops[index][1]),
         len(crops),
-        batch_size,
+        stage_eval_batch_shapes(stage, batch_size),
         rows=None,
     )
 

@@ -14,7 +14,8 @@ from audiolm_jax.bundle import Bundle
 from audiolm_jax.codec.chunked import encode_chunked
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.recordings import Recording, shared_out
-from audiolm_jax.tokens.records import SPLITS, InputEntry, TokenRecord, decode_record, read_manifest
+from audiolm_jax.tokens.manifest import read_inputs, read_manifest
+from audiolm_jax.tokens.records import SPLITS, TokenRecord, decode_record
 
 
 def tokenize(bundle: Bundle, recording: Recording, waveform: Waveform) -> TokenRecord:
@@ -125,15 +126,12 @@ def _entries(folder: Path, bundle: Bundle, splits: Sequence[str]) -> list[_Entry
             "this bundle, or name the bundle that made them"
         )
 
-    def place(entry: InputEntry, shard, index: int) -> _Entry:
-        return _Entry(entry.key, entry.speaker, folder / shard.name, index, len(shard.records))
-
-    return [
-        place(entry, shard, index)
-        for split in splits
-        for shard in manifest.shards_of(split)
-        for index, entry in enumerate(shard.records)
-    ]
+    found = []
+    for shard in (shard for split in splits for shard in manifest.shards_of(split)):
+        records = (entry for entry in read_inputs(folder, shard) if entry.status == "ok")
+        path = folder / shard.name
+        found += [_Entry(e.key, e.speaker, path, index, shard.num_records) for index, e in enumerate(records)]
+    return found
 
 
 def _read_shard(shard: Path, entries: Sequence[_Entry]) -> dict[str, TokenRecord]:

@@ -125,7 +125,7 @@ class Stage:
         """Most tokens of a training sequence, exactly."""
         return self.max_prefix_length + self.max_target_length
 
-    @property
+    @functools.cached_property
     def sequence_length(self) -> int:
         """S of a training batch: `max_length` rounded up to `length_multiple`."""
         return -(-self.max_length // self.length_multiple) * self.length_multiple

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from audiolm_jax.audio import Waveform, write_audio
+from audiolm_jax.data import record_shards
 from audiolm_jax.data.corpora import FolderCorpus
 from audiolm_jax.data.feed import AudioFeed, TokenFeed
+from audiolm_jax.data.record_shards import RecordShards
 from audiolm_jax.errors import UserError
+from audiolm_jax.tokens.manifest import read_manifest
 from tests.data.tiny_records import SIZES, STAGES, write_folder
 
 
@@ -86,6 +89,76 @@ def test_hosts_together_give_the_batches_of_one(make_feed, hosts):
     for step, batch in enumerate(make_feed().eval_batches()):
         assert_same({name: np.concatenate([part[step][name] for part in evaluations]) for name in batch}, batch)
     assert len({len(part) for part in evaluations}) == 1
+
+
+def test_a_run_goes_on_with_another_number_of_hosts(make_feed):
+    straight = [batch for batch, _ in take(make_feed(), 4)]
+    cursor = make_feed().initial_cursor()
+    for step, hosts in enumerate((1, 2, 4, 1)):
+        parts = [take(make_feed(), 1, cursor, rows_of(host, hosts))[0] for host in range(hosts)]
+        together = {name: np.concatenate([part[name] for part, _ in parts]) for name in straight[step]}
+        assert_same(together, straight[step])
+        cursor = parts[-1][1]
+
+
+def test_a_host_that_can_read_nothing_evaluates_as_often_as_the_others(make_feed, monkeypatch):
+    feed = make_feed()
+    count = len(list(feed.eval_batches(range(4))))
+    monkeypatch.setattr(type(feed), "heldout_example", lambda self, index: None)
+    blank = list(feed.eval_batches(range(4)))
+    assert len(blank) == count > 0
+    assert not any(array.any() for batch in blank for array in batch.values())
+
+
+def test_examples_have_names(make_feed, corpus_dirs, token_dirs):
+    names = make_feed().example_names({"examples": 16})
+    assert len(names) == 8 and all(name.startswith(tuple(map(str, (*corpus_dirs, *token_dirs)))) for name in names)
+
+
+def test_worker_processes_give_the_batches_of_threads(token_dirs):
+    expected = take(token_feed(token_dirs), 3)
+    for (ours, cursor), (theirs, after) in zip(take(token_feed(token_dirs, num_workers=2), 3), expected, strict=True):
+        assert_same(ours, theirs)
+        assert cursor == after
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda path: path.unlink(), "is gone; bring the file back and start again"),
+        (lambda path: path.write_bytes(path.read_bytes()[:60_000]), "is damaged or another one: it holds 0 records"),
+        (lambda path: path.write_bytes(path.read_bytes()[:70] + b"\xff" * 8000), "cannot read record|is damaged"),
+    ],
+)
+def test_a_shard_that_breaks_while_it_trains_is_named_in_one_line(tmp_path, damage, told):
+    write_folder(tmp_path, {"a": 20, "b": 10, "c": 2})
+    feed = TokenFeed((str(tmp_path),), STAGES[1], batch_size=8)
+    assert feed.source.num_training_records == 30
+    batches = feed.batches(feed.initial_cursor())
+    feed.source._train  # noqa: B018 - the folder is looked at, its shards are not open yet
+    for path in tmp_path.glob("train*.array_record"):
+        damage(path)
+    with pytest.raises(UserError, match=told) as raised:
+        list(itertools.islice(batches, 10))
+    assert "train-0000" in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_folder_that_lacks_a_shard_is_refused_at_the_start(tmp_path):
+    write_folder(tmp_path, {"a": 20, "b": 10, "c": 2})
+    (tmp_path / "train-00001-of-00002.array_record").unlink()
+    with pytest.raises(UserError, match="lacks train-00001-of-00002.array_record; copy the folder"):
+        token_feed((str(tmp_path),)).example(0)
+
+
+def test_few_shards_stay_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(record_shards, "_MAX_OPEN_SHARDS", 1)
+    write_folder(tmp_path, {"a": 20, "b": 10, "c": 2})
+    shards = RecordShards(tmp_path, read_manifest(tmp_path).shards_of("train"))
+    keys = [record.key for record in shards]
+    assert [shards[index].key for index in (0, 29, 0)] == [keys[0], keys[29], keys[0]] and len(set(keys)) == 30
+    assert len(shards._readers) == 1
+    with pytest.raises(IndexError):
+        shards[30]
 
 
 def test_a_host_may_hold_rows_that_are_no_neighbours(make_feed):

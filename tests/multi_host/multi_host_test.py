@@ -1,0 +1,111 @@
+"""Real processes over loopback compute what one process computes, stop together, and end together.
+
+Every process has simulated devices of its own; collectives between processes go through gloo.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+from tests.data.tiny_records import write_folder
+from tests.multi_host.job import run_job
+from tests.multi_host.worker import run
+from tests.training.tiny_run import losses
+
+WORKER, JOINER = "tests.multi_host.worker", "tests.multi_host.joiner"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Work directories of one process, of a job of two and of a job of four; `resumed` went through all of them."""
+    folder = tmp_path_factory.mktemp("jobs")
+    write_folder(folder / "tokens", {"a": 6, "b": 1, "c": 2, "d": 3})
+    term = ("--event", "term", "--at_batch", 25)
+    jobs = {
+        "one": run_job(1, 1, WORKER, folder, "tiny_one=tiny/1,1,1/40", "stage_one=stage/1,1,1/10",
+                       "codebooks_one=codebooks/1,1,1/20", "resumed=tiny/1,1,1/10"),
+        "two": run_job(2, 2, WORKER, folder, "tiny_data=tiny/4,1,1/40", "tiny_tensor=tiny/1,1,4/40",
+                       "stage_mixed=stage/1,2,2/10", "codebooks_mixed=codebooks/2,2,1/20", "resumed=tiny/2,1,2/20"),
+        "four": run_job(4, 1, WORKER, folder, "resumed=tiny/2,2,1/30", *term),
+    }
+    for name, ended in jobs.items():
+        assert [process.code for process in ended] == [0] * len(ended), f"{name}: {[p.errors[-2000:] for p in ended]}"
+    (folder / "jobs").mkdir()
+    for name, ended in jobs.items():
+        for index, process in enumerate(ended):
+            (folder / "jobs" / f"{name}{index}").write_text(process.output + process.errors)
+    run(folder, "resumed=tiny/1,1,1/40")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["tiny_data", "tiny_tensor"])
+def test_every_mesh_over_processes_has_the_losses_of_one_device(folder, name):
+    assert_same_losses(folder, name, "tiny_one", rtol=1e-5)
+
+
+def test_a_stage_with_dropout_learns_alike_from_a_token_feed(folder):
+    assert_same_losses(folder, "stage_mixed", "stage_one", rtol=2e-5)
+
+
+def test_codebooks_learn_alike(folder):
+    assert_same_losses(folder, "codebooks_mixed", "codebooks_one", rtol=1e-4)
+
+
+@pytest.mark.skipif("AUDIOLM_LONG_TESTS" not in os.environ, reason="compiles for minutes; set AUDIOLM_LONG_TESTS=1")
+def test_a_codec_with_discriminators_learns_alike(tmp_path):
+    for processes, devices, text in ((1, 1, "one=codec/1,1,1/2"), (2, 2, "mixed=codec/2,2,1/2")):
+        assert {process.code for process in run_job(processes, devices, WORKER, tmp_path, text)} == {0}
+    assert_same_losses(tmp_path, "mixed", "one", rtol=1e-4)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(folder):
+    # One process to step 10, two to 20, four to about 26, where SIGTERM of one of them stops all, and one to the end.
+    assert_same_losses(folder, "resumed", "tiny_one", rtol=1e-5)
+    said = (folder / "jobs" / "four0").read_text()
+    assert "SIGTERM on process 3" in said and "saved" in said
+    assert "resuming at step 20" in said
+
+
+def test_only_process_0_writes(folder):
+    for name, index in (("two", 1), ("four", 1), ("four", 2), ("four", 3)):
+        said = (folder / "jobs" / f"{name}{index}").read_text()
+        lines = [line for line in said.splitlines() if line.strip() and "[Gloo]" not in line]
+        assert not lines, said
+    # Each step stands once in the figures, and each start of process 0 has made one file of plots.
+    lines = losses(folder / "resumed")
+    assert len(lines) == len({line[:2] for line in lines}) == 40 + 4
+    assert len(list((folder / "resumed" / "tensorboard").iterdir())) == 4
+
+
+def assert_same_losses(folder, name, reference, rtol):
+    found, expected = losses(folder / name), losses(folder / reference)
+    assert found and [line[:2] for line in found] == [line[:2] for line in expected]
+    np.testing.assert_allclose([line[2] for line in found], [line[2] for line in expected], rtol=rtol)
+
+
+def test_a_mistake_on_one_process_ends_all_with_its_line(tmp_path):
+    first, second = run_job(2, 1, WORKER, tmp_path, "run=tiny/2,1,1/40", "--event", "unreadable", "--at_batch", 9)
+    assert [first.code, second.code] == [2, 2]
+    assert "shard 7 is gone; bring the file back" in second.errors.splitlines()
+    assert "process 1 has stopped: shard 7 is gone; bring the file back" in first.errors.splitlines()
+    assert "Traceback" not in first.errors + second.errors
+
+
+def test_a_killed_process_ends_the_others(tmp_path):
+    first, second = run_job(2, 1, WORKER, tmp_path, "run=tiny/2,1,1/40", "--event", "kill", "--at_batch", 9)
+    assert [first.code, second.code] == [1, -9]
+    assert "process 0: another process of the job is gone" in first.errors and "Traceback" not in first.errors
+
+
+def test_processes_talk_and_leave_in_order():
+    for process in run_job(2, 1, JOINER):
+        assert process.code == 0 and "greetings from 0 True" in process.output
+
+
+def test_processes_that_do_not_find_each_other_say_so():
+    (alone,) = run_job(1, 1, JOINER, counts=[2], AUDIOLM_START_TIMEOUT_SECONDS=3)
+    assert alone.code == 1 and "process 0 of 2" in alone.errors and "waited 3 s" in alone.errors
+    first, second = run_job(2, 1, JOINER, counts=[2, 3])
+    assert [first.code, second.code] == [2, 2]
+    assert "process 1 was told of 3 processes, process 0 of 2" in second.errors
