@@ -1,12 +1,17 @@
 """Checkpoints of a run, through Orbax: asynchronous, whole or absent, restored onto our own shardings.
 
-A checkpoint holds two items. `state` is a flat dictionary from a leaf's path ("params.encoder.kernel",
-"opt_state.1.mu.encoder.kernel") to its array, so that it can be read without the code that wrote it. `meta` is JSON:
-schema version, step, the feed's cursor, the gin text, fingerprints and package versions.
+A checkpoint holds two items, and the checksums of their files. `state` is a flat dictionary from a leaf's path
+("params.encoder.kernel", "opt_state.1.mu.encoder.kernel") to its array, so that it can be read without the code that
+wrote it. `meta` is JSON: schema version, step, the feed's cursor, the sums of the metrics since the last log line, the
+gin text, fingerprints and package versions.
 """
 
+import errno
 import importlib.metadata
 import logging
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +21,65 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.parallel import hosts
+from audiolm_jax.training import checksums
 
 SCHEMA_VERSION = 1
 VERSIONED_PACKAGES = ("audiolm_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
+# A save that takes longer has failed.
+_SAVE_TIMEOUT_SECONDS = 1200
+
+# What a full disk or a folder that is gone makes Orbax and TensorStore raise when they write.
+_STORAGE_ERRORS = (OSError, ValueError, KeyError, RuntimeError)
+
 _log = logging.getLogger(__name__)
 
 
+class _Failures(logging.Filter):
+    """Takes errors out of Orbax's log, where each stands several times with its stack trace, and keeps the first.
+
+    Orbax raises an error of its background threads only when all processes have come to the end of the save, and those
+    that wait for the failed one do not come: its log is the only place that tells in time.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.first: BaseException | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.ERROR or not record.exc_info or "orbax" not in record.pathname:
+            return True
+        self.first = self.first or record.exc_info[1]
+        return False
+
+
+_failures = _Failures()
+logging.getLogger("absl").addFilter(_failures)
+
+
 class Checkpoints:
-    """The checkpoints of one work directory, under `workdir/checkpoints`."""
+    """The checkpoints of one work directory, under `workdir/checkpoints`.
+
+    With several processes every one of them makes one, on a file system that all of them see, and calls the same
+    methods in the same order: each writes and reads the parts of the arrays that its devices hold.
+    """
 
     def __init__(self, workdir: str | Path, keep: int = 2):
         """Opens (and makes) the folder; `keep` newest checkpoints stay.
 
         Two at least, so that there is one to fall back to when the newest was damaged.
+
+        Raises:
+          UserError: the folder cannot be made or written to.
         """
         self._folder = Path(workdir).absolute() / "checkpoints"
         self._keep = max(keep, 2)
+        self._saving: int | None = None
+        self._save_began = 0.0
+        self._save_seconds: float | None = None
+        self._whole: int | None = None
+        self._failed = False
         self._open()
 
     def _open(self) -> None:
@@ -42,16 +89,14 @@ class Checkpoints:
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=checkpoint_managers.LatestN(self._keep),
                     cleanup_tmp_directories=True,
+                    async_options=ocp.options.AsyncOptions(
+                        timeout_secs=_SAVE_TIMEOUT_SECONDS, post_finalization_callback=self._complete
+                    ),
                 ),
                 item_handlers={"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()},
             )
         except OSError as error:
             raise UserError(f"cannot write to {self._folder}: {error.strerror}; change --workdir") from error
-
-    @property
-    def latest_step(self) -> int | None:
-        """The newest checkpoint's step, None if there is none."""
-        return self._manager.latest_step()
 
     def save(self, state: Any, meta: dict[str, Any]) -> None:
         """Starts to save; returns once the arrays are copied, waits first for a save that is still being written.
@@ -59,22 +104,83 @@ class Checkpoints:
         Args:
           state: the TrainState; its own `step` names the checkpoint. A step that is saved already is left alone.
           meta: JSON values to keep with it.
+
+        Raises:
+          UserError: this save cannot begin, or the one before could not be written.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        self.check()
+        self.wait()
+        self._saving, self._save_began, _failures.first = step, time.monotonic(), None
         meta = {"schema_version": SCHEMA_VERSION, "step": step, "versions": package_versions(), **meta}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(_flat(state)), meta=ocp.args.JsonSave(meta)),
-        )
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(_flat(state)), meta=ocp.args.JsonSave(meta)),
+                force=True,
+            )
+        except _STORAGE_ERRORS as error:
+            raise self._save_failure(error) from error
+
+    def _complete(self) -> None:
+        """Adds the checksums to a checkpoint that is written but not yet renamed; Orbax calls it on process 0."""
+        unnamed = sorted(self._folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"))
+        checksums.write_checksums(unnamed[0] if unnamed else self._folder / str(self._saving))
+        self._save_seconds = time.monotonic() - self._save_began
+
+    def check(self) -> None:
+        """Looks, without waiting, whether a save that runs in the background has failed.
+
+        Raises:
+          UserError: it has: the disk is full, the folder is gone.
+        """
+        if self._saving is not None and _failures.first is not None:
+            raise self._save_failure(_failures.first) from _failures.first
+
+    def take_save_seconds(self) -> float | None:
+        """How long the last save took until it was on disk, once; None if none was completed since the last call."""
+        seconds, self._save_seconds = self._save_seconds, None
+        return seconds
+
+    def wait(self) -> None:
+        """Returns when everything is on disk.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        while hosts.count() > 1 and self._manager.is_saving_in_progress():
+            self.check()  # a save that failed here is still in progress for the others
+            time.sleep(0.01)
+        try:
+            self._manager.wait_until_finished()
+        except _STORAGE_ERRORS as error:
+            raise self._save_failure(error) from error
+        self._whole = self._whole if self._saving is None else self._saving
+
+    def close(self) -> None:
+        """Waits and lets go of the folder. A failure that was told already is not told again."""
+        if self._failed and hosts.count() > 1:
+            return  # closing would wait for the other processes, which wait for what this one could not write
+        try:
+            self._manager.close()
+        except _STORAGE_ERRORS as error:
+            if not self._failed:
+                raise self._save_failure(error) from error
+
+    def _save_failure(self, error: Exception) -> UserError:
+        self._failed = True
+        before = [f"the checkpoint of step {self._whole} is whole; "] if self._whole is not None else []
+        return UserError(f"cannot save step {self._saving} to {self._folder}: {_reason(error)}; {''.join(before)}make "
+                         "room or mend the folder, then start the same command again")
 
     def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
-        """The newest state that can be read, and its meta; None if there is no checkpoint.
+        """The newest state that is whole, and its meta; None if there is no checkpoint.
 
         Args:
           abstract_state: a TrainState of `jax.ShapeDtypeStruct` with OUR shardings: where the arrays shall lie now,
-            whatever mesh they were saved from.
+            whatever mesh and number of processes they were saved from.
 
         Raises:
           UserError: the checkpoint is of another model or of another schema, or none of them can be read.
@@ -82,39 +188,42 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         damaged = []
         for step in steps:
-            try:
-                # Metadata first: a checkpoint of another model is the user's mistake and not damage.
-                saved = self._manager.item_metadata(step)["state"]
-                if saved is None:
-                    raise ValueError("the state's metadata is missing")
-                meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-                self._check(step, saved.tree, _flat(abstract_state), meta)
-                flat = self._manager.restore(
-                    step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_flat(abstract_state)))
-                )["state"]
-            except UserError:
-                raise
-            except (OSError, ValueError, KeyError) as error:  # what truncated and missing files make Orbax raise
-                reason = str(error).strip().splitlines()
+            # Process 0 looks at the files before anyone reads them, so that all go back to the same step.
+            restored, reason = None, checksums.damage(self._folder / str(step)) if hosts.is_main() else None
+            if not hosts.any_of(f"checkpoint {step} has other files", reason is not None):
+                restored, reason = self._read(step, abstract_state)
+                if hosts.any_of(f"checkpoint {step} cannot be read", restored is None):
+                    restored = None
+            if restored is not None:
+                self._whole = step
+                self._set_aside(damaged)
+                return restored
+            if hosts.is_main():
                 _log.warning("checkpoint %s/%d is damaged (%s); trying the one before", self._folder, step,
-                             reason[0][:160] if reason else type(error).__name__)
-                damaged.append(step)
-                continue
-            self._set_aside(damaged)
-            leaves, tree = jax.tree_util.tree_flatten_with_path(abstract_state)
-            return jax.tree_util.tree_unflatten(tree, [flat[_name(path)] for path, _ in leaves]), meta
+                             reason or "on another process")
+            damaged.append(step)
         if steps:
             raise UserError(f"none of the checkpoints in {self._folder} can be read; restore one from a copy, "
                             "or give another --workdir")
         return None
 
-    def wait(self) -> None:
-        """Returns when everything is on disk."""
-        self._manager.wait_until_finished()
-
-    def close(self) -> None:
-        """Waits and lets go of the folder."""
-        self._manager.close()
+    def _read(self, step: int, abstract_state: Any) -> tuple[tuple[Any, dict[str, Any]] | None, str | None]:
+        """((state, meta), None), or (None, why it cannot be read)."""
+        wanted = _flat(abstract_state)
+        try:
+            # Metadata first: a checkpoint of another model is the user's mistake and not damage.
+            saved = self._manager.item_metadata(step)["state"]
+            if saved is None:
+                raise ValueError("the state's metadata is missing")
+            meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+            self._check(step, saved.tree, wanted, meta)
+            flat = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))["state"]
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - Orbax raises bare ones for damaged files
+            return None, _reason(error)
+        leaves, tree = jax.tree_util.tree_flatten_with_path(abstract_state)
+        return (jax.tree_util.tree_unflatten(tree, [flat[leaf_name(path)] for path, _ in leaves]), meta), None
 
     def _check(self, step: int, saved: dict[str, Any], wanted: dict[str, Any], meta: dict[str, Any]) -> None:
         if meta.get("schema_version") != SCHEMA_VERSION:
@@ -136,13 +245,67 @@ class Checkpoints:
         if not steps:
             return
         self._manager.close()
-        for step in steps:
+        for step in steps if hosts.is_main() else ():
             target = self._folder.parent / "checkpoints_damaged" / str(step)
-            target.parent.mkdir(exist_ok=True)
-            while target.exists():
-                target = target.with_name(target.name + "_")
-            (self._folder / str(step)).rename(target)
+            try:
+                target.parent.mkdir(exist_ok=True)
+                while target.exists():
+                    target = target.with_name(target.name + "_")
+                (self._folder / str(step)).rename(target)
+            except OSError as error:
+                raise UserError(f"cannot move the damaged {self._folder}/{step} to {target.parent}: {error.strerror}; "
+                                "move it away and start again") from error
+        hosts.barrier(f"damaged checkpoints {steps}")
         self._open()
+
+
+def newest_whole(workdir: str | Path) -> int:
+    """The step of the newest checkpoint of a training whose files are as they were written.
+
+    Raises:
+      UserError: the directory holds no such checkpoint.
+    """
+    folder = _checkpoint_folder(workdir)
+    for step in _steps(folder):
+        reason = checksums.damage(folder / str(step))
+        if reason is None:
+            return step
+        _log.warning("checkpoint %s/%d is damaged (%s); taking the one before", folder, step, reason)
+    raise UserError(f"no checkpoint in {workdir}; train there first")
+
+
+def saved_leaves(workdir: str | Path, step: int) -> dict[str, Any]:
+    """Shape and type of every array in a checkpoint, by the name of its leaf.
+
+    Raises:
+      UserError: the checkpoint cannot be read.
+    """
+    path = _checkpoint_folder(workdir) / str(step)
+    return _or_user_error(path, lambda: _reader().metadata(path).item_metadata["state"].tree)
+
+
+def read_leaves(
+    workdir: str | Path, step: int, wanted: dict[str, jax.ShapeDtypeStruct]
+) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+    """Some arrays of a checkpoint, each read to where its sharding says, and the checkpoint's meta.
+
+    Every process of a job reads the parts that its own devices hold; nothing passes through one host's memory.
+
+    Args:
+      workdir: a work directory of `audiolm train`.
+      step: which checkpoint.
+      wanted: by the names of their leaves, shapes as they were saved, with types to convert to and shardings.
+
+    Raises:
+      UserError: the checkpoint cannot be read.
+    """
+    path = _checkpoint_folder(workdir) / str(step)
+    state = ocp.args.PyTreeRestore(
+        wanted, restore_args=ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True
+    )
+    args = ocp.args.Composite(state=state, meta=ocp.args.JsonRestore())
+    restored = _or_user_error(path, lambda: _reader().restore(path, args=args))
+    return restored["state"], restored["meta"]
 
 
 def load_params(workdir: str | Path, step: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -150,38 +313,24 @@ def load_params(workdir: str | Path, step: int | None = None) -> tuple[dict[str,
 
     Args:
       workdir: a work directory of `audiolm train`.
-      step: which checkpoint; the newest if not given.
+      step: which checkpoint; the newest whole one if not given.
 
     Returns:
       (arrays, meta): arrays = {"params": ..., "collections": ...} without the optimizer; meta as it was saved.
 
     Raises:
-      UserError: the directory holds no such checkpoint.
+      UserError: the directory holds no such checkpoint, or it cannot be read.
     """
-    folder = Path(workdir).absolute() / "checkpoints"
-    steps = sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())
-    if not steps or (step is not None and step not in steps):
-        raise UserError(f"no checkpoint {'' if step is None else f'{step} '}in {workdir}; train there first")
-    path = folder / str(steps[-1] if step is None else step)
-    checkpointer = ocp.Checkpointer(
-        ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler(), meta=ocp.JsonCheckpointHandler())
-    )
-    saved = checkpointer.metadata(path).item_metadata["state"].tree
+    if step is not None and step not in _steps(_checkpoint_folder(workdir)):
+        raise UserError(f"no checkpoint {step} in {workdir}; train there first")
+    step = newest_whole(workdir) if step is None else step
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
-        for name, leaf in saved.items()
+        for name, leaf in saved_leaves(workdir, step).items()
         if name.split(".")[0] in ("params", "collections")
     }
-    restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
-    restored = checkpointer.restore(
-        path,
-        args=ocp.args.Composite(
-            state=ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True),
-            meta=ocp.args.JsonRestore(),
-        ),
-    )
-    flat, meta = restored["state"], restored["meta"]
+    flat, meta = read_leaves(workdir, step, wanted)
     arrays = {"params": {}, "collections": {}}
     for name, value in flat.items():
         *parents, leaf = name.split(".")
@@ -190,26 +339,6 @@ def load_params(workdir: str | Path, step: int | None = None) -> tuple[dict[str,
             node = node.setdefault(parent, {})
         node[leaf] = np.asarray(value)
     return arrays, meta
-
-
-def init_from(workdir: str | Path, state: Any) -> Any:
-    """`state` with the parameters of another run; step, optimizer and collections stay as they are.
-
-    Raises:
-      UserError: a parameter is missing there or has another shape.
-    """
-    arrays, meta = load_params(workdir)
-    found = {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(arrays["params"])[0]}
-
-    def replace(path, leaf):
-        value = found.get(_name(path))
-        if value is None or value.shape != leaf.shape:
-            there = "missing" if value is None else f"{list(value.shape)}"
-            raise UserError(f"INIT_FROM {workdir} (step {meta['step']}): parameter '{_name(path)}' is {there} there "
-                            f"and {list(leaf.shape)} here")
-        return jax.device_put(value.astype(leaf.dtype), leaf.sharding)
-
-    return state.replace(params=jax.tree_util.tree_map_with_path(replace, state.params))
 
 
 def package_versions() -> dict[str, str]:
@@ -223,9 +352,46 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def _flat(state: Any) -> dict[str, Any]:
-    return {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]}
-
-
-def _name(path) -> str:
+def leaf_name(path: tuple[Any, ...]) -> str:
+    """The name of a TrainState's leaf in a checkpoint: "params.encoder.kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _flat(state: Any) -> dict[str, Any]:
+    return {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]}
+
+
+def _checkpoint_folder(workdir: str | Path) -> Path:
+    return Path(workdir).absolute() / "checkpoints"
+
+
+def _steps(folder: Path) -> list[int]:
+    """Steps that are saved in a folder, newest first."""
+    return sorted((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), reverse=True)
+
+
+def _reader() -> ocp.Checkpointer:
+    return ocp.Checkpointer(
+        ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler(), meta=ocp.JsonCheckpointHandler())
+    )
+
+
+def _or_user_error(path: Path, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Exception as error:  # noqa: BLE001 - Orbax raises bare ones for damaged files
+        raise UserError(f"checkpoint {path} cannot be read ({_reason(error)}); remove it to use the one before") from (
+            error
+        )
+
+
+def _reason(error: BaseException) -> str:
+    """What the operating system said, if it did; otherwise the first line of an error, short."""
+    text = str(error)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO):
+        if os.strerror(number) in text:
+            return os.strerror(number)
+    lines = text.strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+

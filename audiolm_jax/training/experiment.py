@@ -18,18 +18,21 @@ import gin
 
 from audiolm_jax import files
 from audiolm_jax.classifier.learner import ClipClassifierLearner
-from audiolm_jax.data.corpora import FolderCorpus
+from audiolm_jax.data.corpora import Corpus, open_corpus
 from audiolm_jax.data.feed import TokenFeed
+from audiolm_jax.data.voice_activity import SEGMENT_SECONDS
 from audiolm_jax.errors import UserError
+from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import MeshSizes
 from audiolm_jax.training import loop
 from audiolm_jax.training.checkpoints import load_params
 from audiolm_jax.training.learner import Learner
 from audiolm_jax.training.loop import Feed, RunOptions, Sampler
+from audiolm_jax.training.warm_start import WarmStart, continue_from, init_from
 
 _ROOT = "audiolm_jax.training.experiment.Experiment"
 
-# What a run may be continued with other values of: how long it is, and what is written when.
+# What a run may be continued with other values of: how long it is, what is written when, and on which devices it runs.
 _FREE_MACROS = frozenset({
     "STEPS",
     "LOG_EVERY",
@@ -38,6 +41,14 @@ _FREE_MACROS = frozenset({
     "CHECKPOINT_EVERY",
     "CHECKPOINT_MINUTES",
     "KEEP_CHECKPOINTS",
+    "CORPUS_CACHE",
+    "FEED_THREADS",
+    "FEED_WORKERS",
+    "MESH_DATA",
+    "MESH_FSDP",
+    "MESH_TENSOR",
+    "MESH_SLICES",
+    "MESH_SLICE_AXIS",
     "RESUME",
 })
 
@@ -66,6 +77,8 @@ class Experiment:
       mesh: devices per mesh axis.
       sampler: makes clips for TensorBoard; None for none.
       init_from: a work directory whose parameters a new run starts from; None to start from random ones.
+      continue_from: a work directory whose parameters, optimizer moments and collections a new run starts from; not
+        together with `init_from`.
       resume: "auto" resumes a run of the same configuration and refuses another one; "force" continues whatever the
         configuration; "never" refuses a directory that holds a run.
     """
@@ -76,23 +89,44 @@ class Experiment:
     mesh: MeshSizes = MeshSizes()
     sampler: Sampler | None = None
     init_from: str | None = None
+    continue_from: str | None = None
     resume: str = "auto"
 
     def __post_init__(self):
         if self.resume not in ("auto", "force", "never"):
             raise UserError(f"RESUME is '{self.resume}', but must be auto, force or never")
+        if self.init_from and self.continue_from:
+            raise UserError("INIT_FROM and CONTINUE_FROM are both set; give one: INIT_FROM takes the parameters alone, "
+                            "CONTINUE_FROM the optimizer too")
+
+    @property
+    def warm_start(self) -> WarmStart | None:
+        """Where a new run's first values come from; None for random ones."""
+        if self.continue_from:
+            return continue_from(self.continue_from)
+        return init_from(self.init_from) if self.init_from else None
 
 
-def folder_corpora(folders: str | Sequence[str] | None, heldout_speakers: int, seed: int) -> tuple[FolderCorpus, ...]:
-    """One corpus for each folder of speech.
+def folder_corpora(
+    folders: str | Sequence[str] | None,
+    heldout_speakers: int,
+    seed: int,
+    kind: str = "folder",
+    segment_seconds: float = SEGMENT_SECONDS,
+    cache_dir: str | None = None,
+) -> tuple[Corpus, ...]:
+    """One corpus for each folder of audio; see `data.corpora.open_corpus` for the arguments.
 
     Raises:
-      UserError: no folder is named.
+      UserError: no folder is named, there is no such kind of corpus, or parts of Libri-Light are named one by one.
     """
     if not folders:
         raise UserError("no folder of audio is named; give --data DIR (or --set DATA_DIR=DIR)")
     folders = (folders,) if isinstance(folders, str) else tuple(folders)
-    return tuple(FolderCorpus(folder, heldout_speakers, seed) for folder in folders)
+    if len(folders) > 1 and kind not in ("folder", "maestro"):
+        # A reader of small may read in medium too, and would be held out of one and trained on in the other.
+        raise UserError(f"CORPUS is '{kind}': name one folder, that which holds small/, medium/ and large/")
+    return tuple(open_corpus(kind, folder, heldout_speakers, seed, segment_seconds, cache_dir) for folder in folders)
 
 
 def token_folders(folders: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -149,9 +183,11 @@ def train(
     """
     experiment, text = load(exp, overrides, data)
     workdir = Path(workdir)
-    _claim(workdir, text, experiment.resume)
-    if loop.finished(workdir, experiment.options):
-        print(f"{experiment.learner.name}: all {experiment.options.steps} steps are done in {workdir}")
+    if hosts.is_main():
+        _claim(workdir, text, experiment.resume)
+    if hosts.from_main("finished", str(loop.finished(workdir, experiment.options))) == "True":
+        if hosts.is_main():
+            print(f"{experiment.learner.name}: all {experiment.options.steps} steps are done in {workdir}")
         return 0
     meta = {"gin": text}
     if isinstance(experiment.feed, TokenFeed):
@@ -169,7 +205,7 @@ def train(
         experiment.options,
         experiment.mesh,
         experiment.sampler,
-        experiment.init_from,
+        experiment.warm_start,
         meta,
     )
     return 0

@@ -1,5 +1,6 @@
 """What a run writes for people: TensorBoard event files and `metrics.jsonl`, without TensorFlow."""
 
+import contextlib
 import importlib.util
 import io
 import json
@@ -7,12 +8,15 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from audiolm_jax import files, png
+from audiolm_jax.errors import UserError
+from audiolm_jax.parallel import hosts
 from audiolm_jax.spectral import mel_filters
 
 _SPECTROGRAM_MELS = 80
@@ -25,6 +29,7 @@ class RunLog:
     `workdir/metrics.jsonl` has one JSON object per line: {"step": 100, "split": "train", "loss": 3.2, ...}.
     `workdir/tensorboard/` has the same figures as "train/loss", and the audio and images; where tensorboard is not
     installed (a classifier that an evaluation trains needs none of it), there is only the first, and a line says so.
+    Of several processes only process 0 writes; for the others everything here does nothing.
     """
 
     def __init__(self, workdir: str | Path, resumed_step: int = 0):
@@ -34,26 +39,40 @@ class RunLog:
           workdir: the run's directory.
           resumed_step: figures of later steps, which a killed run wrote after its last checkpoint, are dropped: they
             will be computed again, and each step shall stand there once.
+
+        Raises:
+          UserError: the files cannot be written; the same holds for every method.
         """
+        self.last_eval_step: int | None = None
         self._metrics_path = Path(workdir) / "metrics.jsonl"
+        self._events = None
+        if not hosts.is_main():
+            return
         kept = [line for line in read_metrics(workdir) if line["step"] <= resumed_step]
-        files.replace_file(self._metrics_path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        with _writing(self._metrics_path):
+            files.replace_file(self._metrics_path, text.encode())
         self.last_eval_step = max((line["step"] for line in kept if line["split"] == "eval"), default=None)
 
-        self._events = None
         if importlib.util.find_spec("tensorboard") is None:
             _log.warning("no plots for TensorBoard: pip install 'audiolm_jax[train]'; figures go to metrics.jsonl")
         else:
-            self._events = _EventFile(Path(workdir) / "tensorboard", resumed_step)
+            with _writing(Path(workdir) / "tensorboard"):
+                self._events = _EventFile(Path(workdir) / "tensorboard", resumed_step)
 
     def scalars(self, step: int, split: str, values: dict[str, float]) -> None:
         """Figures of one step; `split` is "train" or "eval"."""
-        with open(self._metrics_path, "a") as file:
-            file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        if not hosts.is_main():
+            return
+        line = json.dumps({"step": step, "split": split, **values}) + "\n"
+        with _writing(self._metrics_path), open(self._metrics_path, "ab", buffering=0) as file:
+            file.write(line.encode())  # in one piece, so that a kill leaves all of it or nothing
         self._write_event(step, [{"tag": f"{split}/{name}", "simple_value": value} for name, value in values.items()])
 
     def audio(self, step: int, name: str, samples: np.ndarray, sample_rate_hz: int) -> None:
         """A sound float32[T] in -1..1, and its mel spectrogram as an image."""
+        if self._events is None:
+            return
         samples = np.clip(np.asarray(samples, np.float32), -1.0, 1.0)
         wav = io.BytesIO()
         soundfile.write(wav, samples, sample_rate_hz, format="WAV", subtype="PCM_16")
@@ -77,11 +96,13 @@ class RunLog:
     def close(self) -> None:
         """Closes the event file."""
         if self._events is not None:
-            self._events.close()
+            with _writing(self._metrics_path.parent / "tensorboard"):
+                self._events.close()
 
     def _write_event(self, step: int, values: list[dict]) -> None:
         if self._events is not None:
-            self._events.write(step, values)
+            with _writing(self._metrics_path.parent / "tensorboard"):
+                self._events.write(step, values)
 
 
 class _EventFile:
@@ -112,6 +133,15 @@ class _EventFile:
     def _append(self, event) -> None:
         self._records.write(event.SerializeToString())
         self._records.flush()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; make room or mend the folder, then start the "
+                        "same command again: it goes on from the last checkpoint") from error
 
 
 def read_metrics(workdir: str | Path) -> list[dict]:

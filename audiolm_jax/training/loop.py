@@ -15,6 +15,7 @@ import tqdm
 
 from audiolm_jax import files
 from audiolm_jax.errors import UserError
+from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import (
     MeshSizes,
     global_batch,
@@ -22,13 +23,15 @@ from audiolm_jax.parallel.mesh import (
     make_mesh,
     mesh_context,
 )
-from audiolm_jax.training.checkpoints import Checkpoints, init_from
+from audiolm_jax.training.broken_step import RecentSteps
+from audiolm_jax.training.checkpoints import Checkpoints
 from audiolm_jax.training.learner import Batch, Learner
 from audiolm_jax.training.logging import RunLog
 from audiolm_jax.training.program import BatchShapes, make_program, sample_key
 from audiolm_jax.training.progress import Clock, MetricTotals
 from audiolm_jax.training.state import TrainState
 from audiolm_jax.training.stop_signal import StopSignal
+from audiolm_jax.training.warm_start import WarmStart
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +59,9 @@ class Feed(Protocol):
 
     def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """The held-out batches, the last one padded with rows of `example_weights` 0."""
+
+    def example_names(self, cursor: dict[str, int]) -> list[str]:
+        """For people: which examples the global batch after a cursor holds, one string for each row."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +109,7 @@ def train(
     options: RunOptions,
     mesh_sizes: MeshSizes | None = None,
     sampler: Sampler | None = None,
-    init_from_workdir: str | None = None,
+    warm_start: WarmStart | None = None,
     meta: dict[str, Any] | None = None,
 ) -> TrainState:
     """Trains until `options.steps`, or until SIGTERM; started again with the same arguments it goes on.
@@ -111,14 +117,17 @@ def train(
     A run that was stopped and resumed at any point computes what a straight one computes, bit for bit on the same
     mesh: the data order is a function of the cursor in the checkpoint, and randomness a function of (seed, step).
 
+    Every process of a job calls it with the same arguments. Process 0 alone writes figures and shows progress; all of
+    them save, and stop after the same step.
+
     Args:
       learner: what is trained.
       feed: its batches.
       workdir: where checkpoints, metrics.jsonl, tensorboard and, at the end, the file `done` go.
       options: lengths and periods.
       mesh_sizes: devices per mesh axis; all devices as `data` if not given.
-      sampler: makes clips to listen to while it trains.
-      init_from_workdir: another run, whose parameters a NEW run starts from; a resumed run ignores it.
+      sampler: makes clips to listen to while it trains; only where one process has the whole model.
+      warm_start: another run that a NEW run takes its first values from; a resumed run ignores it.
       meta: JSON values to keep with every checkpoint (gin text, fingerprints).
 
     Returns:
@@ -126,16 +135,18 @@ def train(
 
     Raises:
       UserError: the loss is not finite (the step is named), the batch does not fit the mesh, the checkpoint is of
-        another model.
+        another model, a file cannot be written (the last checkpoint stays whole).
     """
     workdir = Path(workdir)
     _make_directory(workdir)
     mesh = make_mesh(mesh_sizes or MeshSizes())
+    sampler = sampler if hosts.count() == 1 else None
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mesh_context(mesh))
         stop = stack.enter_context(StopSignal())
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, options.keep_checkpoints)))
+        stack.enter_context(hosts.leaving_if_others_are_gone())  # closing the checkpoints would wait for them
 
         # Shapes first: what the state will look like and where each part of it lies, before any of it exists.
         program = make_program(learner, feed.batch_shapes(), feed.eval_batch_shapes(), mesh, options.seed)
@@ -144,41 +155,43 @@ def train(
         cursor = feed.initial_cursor()
 
         # Restore, or begin.
+        totals = MetricTotals(report=(recent := RecentSteps(workdir, feed)).report)
+        meta = {"learner": learner.name, **(meta or {})}
         restored = checkpoints.restore(program.state)
         if restored is not None:
             state, saved = restored
-            cursor = saved["cursor"]
-            if saved.get("fingerprints") != (meta or {}).get("fingerprints"):
-                raise UserError(f"{workdir} learned tokens of other tokenizers than those in the data folder; give "
-                                "another --workdir, or the tokens it began with")
-            if saved.get("classifier") != (meta or {}).get("classifier"):
-                raise UserError(f"{workdir} learned other classes than those in the data folder; give another "
-                                "--workdir, or the data it began with")
-            print(f"{learner.name}: resuming at step {int(state.step)}", flush=True)
+            _refuse_other_data(workdir, saved, meta)
+            cursor, meta = saved["cursor"], {**meta, "origin": saved.get("origin")}
+            totals.go_on_from(saved.get("sums", {}))
+            if hosts.is_main():
+                print(f"{learner.name}: resuming at step {int(state.step)}", flush=True)
         else:
             state = program.init(global_batch(next(feed.batches(cursor, rows))[0], mesh, batch_size))
-            if init_from_workdir:
-                state = init_from(init_from_workdir, state)
+            if warm_start is not None:
+                state, meta["origin"] = warm_start.apply(state, meta.get("fingerprints"))
         step = int(state.step)
         run_log = stack.enter_context(contextlib.closing(RunLog(workdir, resumed_step=step)))
 
         def save() -> None:
-            checkpoints.save(state, {"cursor": cursor, "learner": learner.name, **(meta or {})})
+            checkpoints.save(state, {**meta, "cursor": cursor, "sums": totals.sums()})
 
-        def evaluate() -> None:
-            totals = MetricTotals()
+        def evaluate() -> str | None:
+            """Writes the held-out metrics; a request to stop cuts it short, and the next start evaluates again."""
+            held_out = MetricTotals()
             for batch in feed.eval_batches(rows):
-                totals.add(step, program.eval_step(state, global_batch(batch, mesh, batch_size)))
-            values = totals.take()
-            if values:
+                held_out.add(step, program.eval_step(state, global_batch(batch, mesh, batch_size)))
+                if asked := agreement.decide(stop.received, False).stop:
+                    return asked
+            if (values := held_out.take()) and hosts.is_main():
                 run_log.scalars(step, "eval", values)
                 progress.write(f"{learner.name} step {step}: held-out " + _in_words(values))
+            return None
 
         def listen() -> None:
             for clip in sampler(learner, feed, state, sample_key(options.seed, step)):
                 run_log.audio(step, clip.name, clip.samples, clip.sample_rate_hz)
 
-        totals = MetricTotals()
+        agreement = hosts.Agreement()  # on when to stop and when to save, among all processes
         clock = Clock(options.checkpoint_every_minutes)
         progress = stack.enter_context(
             tqdm.tqdm(
@@ -188,60 +201,77 @@ def train(
                 unit="step",
                 dynamic_ncols=True,
                 mininterval=1.0 if sys.stderr.isatty() else 30.0,  # a log file needs no line a second
-                disable=jax.process_index() > 0,
+                disable=not hosts.is_main(),
             )
         )
-        if restored is not None and _due(step, options.eval_every_steps, options) and run_log.last_eval_step != step:
-            evaluate()  # the run was stopped between the save and the evaluation of this step
+        stopped = None
+        unevaluated = restored is not None and _due(step, options.eval_every_steps, options)
+        if unevaluated and hosts.from_main("evaluated", str(run_log.last_eval_step)) != str(step):
+            stopped = evaluate()  # the run was stopped between the save and the evaluation of this step
 
-        batches = feed.batches(cursor, rows) if step < options.steps else ()
+        batches = feed.batches(cursor, rows) if step < options.steps and not stopped else ()
         for batch, next_cursor in batches:
+            recent.note(step + 1, cursor, batch)
             state, metrics = program.train_step(state, global_batch(batch, mesh, batch_size))
             totals.add(step + 1, metrics)  # waits for the figures of the step BEFORE, and checks them
             cursor, step = next_cursor, step + 1
-            clock.tick(*_amount(batch, feed))
-            last = step >= options.steps or stop.received is not None
+            clock.tick(*_amount(batch, feed, batch_size))
             progress.update()
+            checkpoints.check()  # a save in the background that failed ends the run now, not hours later
+            decision = agreement.decide(stop.received, clock.save_is_due())
+            stopped, last = decision.stop, step >= options.steps
 
-            if last or _due(step, options.log_every_steps, options):
-                values = totals.take()
-                run_log.scalars(step, "train", {**values, **clock.rates()})
+            if _due(step, options.log_every_steps, options):
+                values, rates = totals.take(), clock.rates(checkpoints.take_save_seconds())
+                run_log.scalars(step, "train", {**values, **rates})
                 progress.set_postfix_str(f"loss {values.get('loss', np.nan):.4f}, {clock.in_words()}", refresh=False)
             # Evaluation and samples do not change the state, so a save before them loses nothing if they are cut off.
-            if last or _due(step, options.checkpoint_every_steps, options) or clock.save_is_due():
-                totals.check()  # never keep a state that is broken
-                save()
+            if last or stopped or decision.save or _due(step, options.checkpoint_every_steps, options):
+                save()  # looks at this step's loss first: a state that is broken is never kept
                 clock.saved()
-            if stop.received is None and _due(step, options.eval_every_steps, options):
-                evaluate()
+            if not stopped and _due(step, options.eval_every_steps, options):
+                stopped = evaluate()
                 clock.restart()
-            if stop.received is None and sampler is not None and _due(step, options.sample_every_steps, options):
+            if not stopped and sampler is not None and _due(step, options.sample_every_steps, options):
                 listen()
                 clock.restart()
-            if last:
+            if stopped:
+                save()  # once: a step that is saved already is left alone
+            if stopped or last:
                 break
 
         checkpoints.wait()
         # Stopped in the very last step, the run is not done: its evaluation is missing, and the next start makes it.
-        if stop.received is None:
+        if not stopped:
             _mark_done(workdir, step)
-        else:
-            _log.warning("%s: %s at step %d; saved. The same command goes on from there", learner.name, stop.received,
-                         step)
+        elif hosts.is_main():
+            seconds = checkpoints.take_save_seconds()
+            _log.warning("%s: %s at step %d; saved%s. The same command goes on from there", learner.name, stopped, step,
+                         f" in {seconds:.1f} s" if seconds is not None else "")
     return state
+
+
+def _refuse_other_data(workdir: Path, saved: dict[str, Any], meta: dict[str, Any]) -> None:
+    if saved.get("fingerprints") != meta.get("fingerprints"):
+        raise UserError(f"{workdir} learned tokens of other tokenizers than those in the data folder; give another "
+                        "--workdir, or the tokens it began with")
+    if saved.get("classifier") != meta.get("classifier"):
+        raise UserError(f"{workdir} learned other classes than those in the data folder; give another --workdir, or "
+                        "the data it began with")
 
 
 def _due(step: int, every_steps: int, options: RunOptions) -> bool:
     return every_steps > 0 and (step % every_steps == 0 or step >= options.steps)
 
 
-def _amount(batch: Batch, feed: Feed) -> tuple[float, str]:
-    """How much a batch holds: tokens of a language model's batch, seconds of an audio batch."""
+def _amount(batch: Batch, feed: Feed, batch_size: int) -> tuple[float, str]:
+    """How much a global batch holds, by its rows here: tokens of a language model, seconds of an audio batch."""
+    num_rows = len(next(iter(batch.values())))
     if "ids" in batch:
-        return float(np.sum(batch["ids"] != 0)), "tokens"
+        return float(np.sum(batch["ids"] != 0)) * batch_size / num_rows, "tokens"
     if "samples" in batch and hasattr(feed, "sample_rate_hz"):
-        return batch["samples"].size / feed.sample_rate_hz, "audio_seconds"
-    return float(next(iter(batch.values())).shape[0]), "examples"
+        return batch["samples"].size * batch_size / num_rows / feed.sample_rate_hz, "audio_seconds"
+    return float(batch_size), "examples"
 
 
 def _in_words(values: dict[str, float]) -> str:
@@ -251,7 +281,8 @@ def _in_words(values: dict[str, float]) -> str:
 def _make_directory(workdir: Path) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "done").unlink(missing_ok=True)
+        if hosts.is_main():
+            (workdir / "done").unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {workdir}: {error.strerror}; change --workdir") from error
 
@@ -266,4 +297,5 @@ def finished(workdir: str | Path, options: RunOptions) -> bool:
 
 
 def _mark_done(workdir: Path, step: int) -> None:
-    files.replace_file(workdir / "done", (json.dumps({"step": step}) + "\n").encode())
+    if hosts.is_main():
+        files.replace_file(workdir / "done", (json.dumps({"step": step}) + "\n").encode())

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 
 import jax
 
@@ -12,7 +13,9 @@ from audiolm_jax.training.state import Metrics
 class MetricTotals:
     """Sums of metrics over steps, taken from the device one step late so that host and device work side by side."""
 
-    def __init__(self):
+    def __init__(self, report: Callable[[int, dict[str, float]], str] | None = None):
+        """`report` is told step and metrics when a loss is not finite, and returns where to look, in words."""
+        self._report = report
         self._pending: tuple[int, Metrics] | None = None
         self._sums: dict[str, list[float]] = {}
 
@@ -31,11 +34,14 @@ class MetricTotals:
             return
         step, metrics = self._pending
         self._pending = None
-        for name, metric in jax.device_get(metrics).items():
-            total, weight = float(metric.total), float(metric.weight)
-            if name == "loss" and not (math.isfinite(total) and math.isfinite(weight)):
-                raise UserError(f"the loss is {total} at step {step}; the last checkpoint is from before it. Lower "
-                                "PEAK_LEARNING_RATE, or look at the data of that step")
+        counted = {name: (float(one.total), float(one.weight)) for name, one in jax.device_get(metrics).items()}
+        if not all(map(math.isfinite, counted["loss"])):
+            total, weight = counted["loss"]
+            values = {name: total / weight if weight else math.nan for name, (total, weight) in counted.items()}
+            where = f"; {self._report(step, values)}" if self._report is not None else ""
+            raise UserError(f"the loss is {total if math.isfinite(weight) else weight} at step {step}; the last "
+                            f"checkpoint is from before it{where}. Lower PEAK_LEARNING_RATE, or look at that data")
+        for name, (total, weight) in counted.items():
             sums = self._sums.setdefault(name, [0.0, 0.0])
             sums[0] += total
             sums[1] += weight
@@ -46,6 +52,15 @@ class MetricTotals:
         means = {name: total / weight for name, (total, weight) in self._sums.items() if weight}
         self._sums = {}
         return means
+
+    def sums(self) -> dict[str, list[float]]:
+        """[total, weight] of each metric since the last `take`, for a checkpoint between two log lines."""
+        self.check()
+        return {name: list(sums) for name, sums in self._sums.items()}
+
+    def go_on_from(self, sums: dict[str, list[float]]) -> None:
+        """Begins with the sums that a checkpoint kept, so that the next line is that of a straight run."""
+        self._sums = {name: list(values) for name, values in sums.items()}
 
 
 class Clock:
@@ -65,13 +80,16 @@ class Clock:
         self._amount += amount
         self._unit = unit
 
-    def rates(self) -> dict[str, float]:
-        """Rates since the last restart, and restarts; the first call's include compilation."""
+    def rates(self, save_seconds: float | None = None) -> dict[str, float]:
+        """Rates since the last restart, and restarts; the first call's include compilation.
+
+        `save_seconds`: how long a checkpoint took, if one was completed since.
+        """
         seconds = max(time.monotonic() - self._start, 1e-9)
         if self._steps:
             self._rates = {"steps_per_s": self._steps / seconds, f"{self._unit}_per_s": self._amount / seconds}
         self.restart()
-        return self._rates
+        return self._rates if save_seconds is None else {**self._rates, "checkpoint_seconds": save_seconds}
 
     def in_words(self) -> str:
         """The last rates for the progress line."""
@@ -83,9 +101,7 @@ class Clock:
         self._start, self._steps, self._amount = time.monotonic(), 0, 0.0
 
     def save_is_due(self) -> bool:
-        """Whether the last save is long enough ago; never with several processes, whose clocks would not agree."""
-        if jax.process_count() > 1:
-            return False
+        """Whether the last save is long enough ago."""
         return 0 < self._save_every_seconds <= time.monotonic() - self._last_save
 
     def saved(self) -> None:

@@ -1,6 +1,7 @@
 """The loop on a learner of a few hundred parameters: resumed equals straight, and every way a run can end."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -97,10 +98,33 @@ def test_a_checkpoint_of_another_model_is_refused_and_kept(tmp_path):
     assert (tmp_path / "checkpoints" / "3").is_dir()
 
 
-def test_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(tmp_path):
-    with pytest.raises(UserError, match="loss is nan at step 16"):
-        train(TinyLearner(nan_at_step=16), TinyFeed(), tmp_path, OPTIONS)
+def test_nan_stops_with_the_step_and_its_examples_and_keeps_the_last_good_checkpoint(tmp_path):
+    feed = TinyFeed()
+    with pytest.raises(UserError, match="loss is nan at step 16.*examples are named in .*nan_step_16.json"):
+        train(TinyLearner(nan_at_step=16), feed, tmp_path, OPTIONS)
     assert load_params(tmp_path)[1]["step"] == 14
+    report = json.loads((tmp_path / "nan_step_16.json").read_text())
+    assert report["step"] == 16 and report["metrics"]["loss"] == "nan"
+    assert report["examples"] == [f"noise 15/{row}" for row in range(8)]
+    batch, _ = next(feed.batches(report["cursor"]))  # the batch can be made again from the report
+    array = report["arrays_of_process_0"]["samples"]
+    assert array == {"shape": [8, 16], "min": batch["samples"].min(), "max": batch["samples"].max(),
+                     "rows_not_finite": []}
+
+
+def test_a_broken_example_is_found_by_its_row(tmp_path):
+    class BrokenFeed(TinyFeed):
+        def batches(self, cursor, rows=None):
+            for batch, after in super().batches(cursor, rows):
+                if after["index"] == 9:
+                    batch["samples"][5, 3] = np.nan
+                yield batch, after
+
+    with pytest.raises(UserError, match="loss is nan at step 9"):
+        train(TinyLearner(), BrokenFeed(), tmp_path, OPTIONS)
+    report = json.loads((tmp_path / "nan_step_9.json").read_text())
+    assert report["arrays_of_process_0"]["samples"]["rows_not_finite"] == [5]
+    assert report["examples"][5] == "noise 8/5"
 
 
 def test_nan_in_the_last_step_is_not_saved(tmp_path):
@@ -129,6 +153,38 @@ def test_a_signal_in_the_last_step_leaves_the_last_evaluation_to_the_next_start(
     assert (tmp_path / "done").exists()
 
 
+def test_means_between_two_log_lines_survive_a_stop_between_them(tmp_path):
+    options = dataclasses.replace(OPTIONS, log_every_steps=5)
+    train(TinyLearner(), TinyFeed(), tmp_path / "straight", options)
+    for at_batch in (12, 22, 23):
+        train(TinyLearner(), TinyFeed(int(signal.SIGTERM), at_batch), tmp_path / "stopped", options)
+    train(TinyLearner(), TinyFeed(), tmp_path / "stopped", options)
+    assert_same_run(tmp_path / "stopped", tmp_path / "straight")
+
+
+def test_a_signal_cuts_an_evaluation_short_and_the_next_start_makes_it(straight, tmp_path):
+    evaluated = []
+
+    class StoppedFeed(TinyFeed):
+        def eval_batches(self, rows=None):
+            for batch in super().eval_batches(rows):
+                evaluated.append(batch)
+                if len(evaluated) == 3:  # the first batch of the second evaluation
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+    train(TinyLearner(), StoppedFeed(), tmp_path, OPTIONS)
+    assert len(evaluated) == 3 and load_params(tmp_path)[1]["step"] == 20
+    assert [line["step"] for line in read_metrics(tmp_path) if line["split"] == "eval"] == [10]
+    train(TinyLearner(), TinyFeed(), tmp_path, OPTIONS)
+    assert_same_run(tmp_path, straight)
+
+
+def test_the_time_of_a_save_is_logged(straight):
+    seconds = [line["checkpoint_seconds"] for line in read_metrics(straight) if "checkpoint_seconds" in line]
+    assert len(seconds) >= 4 and min(seconds) > 0
+
+
 def test_the_held_out_loss_counts_no_padding(straight):
     # 11 held-out rows in batches of 8: the mean is over 11 rows.
     learner, feed = TinyLearner(), TinyFeed()
@@ -139,15 +195,6 @@ def test_the_held_out_loss_counts_no_padding(straight):
     assert last["step"] == OPTIONS.steps
     np.testing.assert_allclose(last["loss"], np.concatenate(rows).mean(), rtol=1e-5)
     assert sum(map(len, rows)) == feed.num_eval
-
-
-def test_a_new_run_may_start_from_the_parameters_of_another(straight, tmp_path):
-    options = RunOptions(steps=0)
-    state = train(TinyLearner(), TinyFeed(), tmp_path, options, init_from_workdir=str(straight))
-    jax.tree.map(np.testing.assert_array_equal, state.params, load_params(straight)[0]["params"])
-    assert int(state.step) == 0
-    with pytest.raises(UserError, match="INIT_FROM.*first.kernel"):
-        train(TinyLearner(width=8), TinyFeed(), tmp_path / "other", options, init_from_workdir=str(straight))
 
 
 def test_clips_are_written_from_the_state_at_their_step(tmp_path):

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import os
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 import optax
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import MeshSizes
 from audiolm_jax.training.logging import read_metrics
 from audiolm_jax.training.loop import RunOptions, train
@@ -40,7 +42,7 @@ class TinyLearner:
     def logical_axes(self, batch):
         return {
             "first": {"kernel": ("embed", "mlp")},
-            "second": {"kernel": ("mlp", "vocab"), "bias": ("vocab",)},
+            "second": {"kernel": ("mlp", "embed"), "bias": (None,)},
         }
 
     def _loss(self, params, batch, keep):
@@ -75,6 +77,7 @@ class TinyFeed:
     num_eval: int = 11
     batch_size: int = 8
     sample_rate_hz: int = 16
+    seconds_per_batch: float = 0.0
 
     def _rows(self, seed, rows):
         rng = np.random.default_rng(seed)
@@ -101,8 +104,12 @@ class TinyFeed:
             if index == self.signal_at_batch:
                 os.kill(os.getpid(), self.signal_number)
             batch = self._rows(index, self.batch_size)
+            time.sleep(self.seconds_per_batch)
             yield {name: array[rows] for name, array in batch.items()}, {"index": index + 1}
             index += 1
+
+    def example_names(self, cursor):
+        return [f"noise {cursor['index']}/{row}" for row in range(self.batch_size)]
 
     def eval_batches(self, rows=None):
         rows = list(range(self.batch_size)) if rows is None else list(rows)
@@ -122,10 +129,14 @@ def main() -> int:
     parser.add_argument("--signal", type=int, default=0)
     parser.add_argument("--at_batch", type=int, default=-1)
     parser.add_argument("--devices", type=int, nargs=3, default=(-1, 1, 1))
+    parser.add_argument("--steps", type=int, default=OPTIONS.steps)
+    parser.add_argument("--seconds_per_batch", type=float, default=0.0)
     arguments = parser.parse_args()
-    feed = TinyFeed(signal_number=arguments.signal, signal_at_batch=arguments.at_batch)
+    feed = TinyFeed(arguments.signal, arguments.at_batch, seconds_per_batch=arguments.seconds_per_batch)
+    options = dataclasses.replace(OPTIONS, steps=arguments.steps)
     try:
-        train(TinyLearner(), feed, arguments.workdir, OPTIONS, MeshSizes(*arguments.devices))
+        with hosts.joined():
+            train(TinyLearner(), feed, arguments.workdir, options, MeshSizes(*arguments.devices))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -135,8 +146,6 @@ def main() -> int:
 def losses(workdir):
     """(split, step, loss) of a run's lines."""
     return [(line["split"], line["step"], line["loss"]) for line in read_metrics(workdir)]
-
-
 
 
 if __name__ == "__main__":
