@@ -1,15 +1,19 @@
 """Sound as samples that carry their rate: reading, resampling and writing."""
 
 import io
+import mmap
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.files import replace_file
+from audiolm_jax.object_storage import check_access, is_remote
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 PEAK_LIMIT = 0.99
@@ -59,7 +63,12 @@ def read_audio(path, sample_rate_hz: int | None = None) -> Waveform:
         raise UserError(f"{path} is a folder; name one audio file")
     if not path.exists():
         raise UserError(f"{path} does not exist")
-    data = path.read_bytes()
+    waveform = decode_audio(path, path.read_bytes())
+    return waveform if sample_rate_hz is None else resample(waveform, sample_rate_hz)
+
+
+def decode_audio(path, data: bytes) -> Waveform:
+    """The sound in the bytes of a file, at the file's own rate; `path` is for the errors, which are `read_audio`'s."""
     if not data:
         raise UserError(f"{path} is empty (0 bytes); give an audio file")
     if _is_cut_short(data):
@@ -71,8 +80,75 @@ def read_audio(path, sample_rate_hz: int | None = None) -> Waveform:
         raise UserError(f"{path} holds samples that are not numbers (NaN or infinity); export it again")
     if not _LOWEST_RATE_HZ <= rate_hz <= _HIGHEST_RATE_HZ:
         raise UserError(f"{path} says its rate is {rate_hz} Hz; rates from 1 to 768 kHz are supported")
-    waveform = Waveform(samples.mean(axis=1, dtype=np.float32), rate_hz)
+    return Waveform(samples.mean(axis=1, dtype=np.float32), rate_hz)
+
+
+def read_header(path) -> tuple[int, int]:
+    """Number of samples and rate in Hz of a file, from its header alone.
+
+    Raises UserError, in one line that names the file, if it is no audio, is empty, or is a WAV that ends before its
+    header says. What else is wrong with it shows when it is read.
+    """
+    import soundfile
+
+    path = Path(path)
+    try:
+        header = soundfile.info(str(path))
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            is_cut_short = header.format == "WAV" and _wav_is_cut_short(data)
+    except (soundfile.LibsndfileError, OSError, ValueError) as error:
+        raise UserError(f"{path} is not audio that can be read; copy it again") from error
+    if is_cut_short:
+        raise UserError(f"{path} is cut short: it ends before the audio its header announces; copy the file again")
+    if not header.frames:
+        raise UserError(f"{path} holds no audio samples; copy it again")
+    return header.frames, header.samplerate
+
+
+def read_ranges(path, ranges: Sequence[tuple[int, int]], sample_rate_hz: int | None = None) -> Waveform:
+    """Reads parts of a file and nothing else of it, one after the other as one mono Waveform.
+
+    A part of an hour of FLAC is found by seeking, so a minute costs a minute. Channels are averaged; with
+    `sample_rate_hz` the joined parts are resampled to it.
+
+    Args:
+        path: of a file in a format that `read_audio` reads.
+        ranges: [start, stop) each, in samples at the file's own rate; empty: the whole file, by `read_audio`.
+        sample_rate_hz: wanted rate; None: the file's.
+
+    Raises UserError, in one line that names the file, if it cannot be read or ends before a range does.
+    """
+    if not ranges:
+        return read_audio(path, sample_rate_hz)
+    import soundfile
+
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate_hz = file.samplerate
+            parts = [_read_range(path, file, start, stop) for start, stop in ranges]
+    except (soundfile.LibsndfileError, ValueError, OSError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} cannot be read ({error}); copy the file again") from error
+    samples = np.concatenate(parts)
+    if not np.isfinite(samples).all():
+        raise UserError(f"{path} holds samples that are not numbers (NaN or infinity); export it again")
+    waveform = Waveform(samples, rate_hz)
     return waveform if sample_rate_hz is None else resample(waveform, sample_rate_hz)
+
+
+def _read_range(path: Path, file, start: int, stop: int) -> np.ndarray:
+    """float32[stop - start] of an open soundfile.SoundFile."""
+    if not 0 <= start < stop <= file.frames:
+        raise UserError(f"{path} has {file.frames} samples, none from {start} to {stop}: it was changed; start again")
+    file.seek(start)
+    samples = file.read(stop - start, dtype="float32", always_2d=True)
+    if len(samples) < stop - start:
+        raise UserError(f"{path} is cut short or damaged: nothing can be read after sample {start + len(samples)}")
+    return samples.mean(axis=1, dtype=np.float32)
 
 
 def write_audio(path, waveform: Waveform, copyright_notice: str = "") -> None:
@@ -140,15 +216,18 @@ def cut(waveform: Waveform, seconds: float | None) -> Waveform:
 def audio_files(folder) -> list[Path]:
     """Every audio file below `folder`, sorted by path; files are recognised by AUDIO_SUFFIXES in any case.
 
-    Raises UserError if there is no such folder. Hidden files and folders are left out.
+    Raises UserError if there is no such folder. Hidden files and folders are left out. A folder on object storage gives
+    paths of etils.epath.
     """
-    folder = Path(folder)
+    check_access(folder)
+    folder = epath.Path(folder) if is_remote(folder) else Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give a folder that holds audio files")
     found = []
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in folder.walk() if is_remote(folder) else os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(root, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in AUDIO_SUFFIXES]
+        audio = [n for n in names if not n.startswith(".") and Path(n).suffix.lower() in AUDIO_SUFFIXES]
+        found += [root / n if is_remote(folder) else Path(root, n) for n in audio]
     return sorted(found)
 
 
@@ -182,7 +261,7 @@ def _is_cut_short(data: bytes) -> bool:
     return _mp3_is_cut_short(data)
 
 
-def _wav_is_cut_short(data: bytes) -> bool:
+def _wav_is_cut_short(data: bytes | mmap.mmap) -> bool:
     position = 12
     while position + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, position)

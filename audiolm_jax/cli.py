@@ -89,21 +89,70 @@ def _parser() -> argparse.ArgumentParser:
         help="change a macro of the gin file; may be repeated",
     )  # fmt: skip
 
+    check = command(
+        "check",
+        commands.check,
+        "Compile a training for a TPU slice that is not at hand: does it fit, how fast can it be, what does it send.",
+        "audiolm check coarse_librilight_paper --topology v4:2x2x4 --set REMAT=none --json -",
+    )
+    check.add_argument("experiment", metavar="EXP", help="a gin file, or the name of one in gin/exp")
+    check.add_argument(
+        "--topology", default="v4:2x2x4", metavar="NAME",
+        help="chip and shape: v4:2x2x4 (default), v5e:4x4, v5p:4x4x4, v6e:8x8 ...; cpu:N for N simulated devices",
+    )  # fmt: skip
+    check.add_argument(
+        "--slices", type=arguments.positive, default=1, metavar="N", help="how many such slices (default 1)"
+    )
+    check.add_argument(
+        "--set", action="append", default=[], metavar="MACRO=VALUE", dest="overrides",
+        help="change a macro of the gin file; may be repeated",
+    )  # fmt: skip
+    check.add_argument(
+        "--data", action="append", default=[], metavar="DIR", help="needed only where classes are counted in a folder"
+    )
+    arguments.add_json(check)
+
     tokenize = command(
         "tokenize",
         commands.tokenize,
-        "Turn a folder of audio into token records with Apache Beam; started again, it keeps what is done. "
-        "Arguments that are not listed here go to Beam.",
-        "audiolm tokenize --input speech/ --output work/tokens --bundle work/tokenizers",
+        "Turn a corpus of audio into token records, on the workers of Apache Beam or on the accelerators of one or "
+        "many hosts; started again, it keeps what is done. Arguments that are not listed here go to Beam.",
+        "audiolm tokenize --input speech/ --output work/tokens --bundle work/tokenizers\n"
+        "  audiolm tokenize --input speech/ --output work/tokens --direct_num_workers=4\n"
+        "  audiolm tokenize --input /data/libri-light --corpus libri_light --output /data/tokens --engine jax",
     )
     tokenize.add_argument("--input", required=True, metavar="DIR", help="audio files, one folder for each speaker")
     tokenize.add_argument("--output", required=True, metavar="DIR", help="folder of the token records")
     arguments.add_bundle(tokenize)
-    arguments.add_split(tokenize)
-    tokenize.add_argument("--files_per_shard", type=arguments.positive, default=64, metavar="N", help="default 64")
     tokenize.add_argument(
-        "--batch_size", type=arguments.positive, default=8, metavar="N", help="recordings at once (default 8)"
+        "--engine", choices=("beam", "jax"), default="beam",
+        help="beam (default): the workers of a Beam runner; jax: the devices of this host, or of all hosts of a job",
+    )  # fmt: skip
+    tokenize.add_argument(
+        "--corpus", default="folder", metavar="KIND",
+        help="folder (default), libri_light, unlab-600, unlab-6k, unlab-60k or maestro: what --input holds",
+    )  # fmt: skip
+    tokenize.add_argument(
+        "--segment_seconds", type=arguments.length, default=60.0, metavar="S",
+        help="of the segments that Libri-Light is cut into (default 60)",
+    )  # fmt: skip
+    tokenize.add_argument(
+        "--corpus_cache", metavar="DIR", help="where the index of Libri-Light is kept (default: the user's cache)"
     )
+    arguments.add_split(tokenize)
+    tokenize.add_argument(
+        "--files_per_shard", type=arguments.whole, default=0, metavar="N",
+        help="inputs of a shard, the unit of work (default 0: 64, more where that gives over 4096 shards)",
+    )  # fmt: skip
+    tokenize.add_argument(
+        "--batch_size", type=arguments.whole, default=0, metavar="N",
+        help="recordings of similar length at once (default 0: 1 on a CPU, 16 on an accelerator)",
+    )  # fmt: skip
+    tokenize.add_argument(
+        "--read_threads", type=arguments.positive, default=2, metavar="N",
+        help="files that are decoded ahead for each shard at work (default 2)",
+    )  # fmt: skip
+    arguments.add_json(tokenize)
 
     generate = command(
         "generate",

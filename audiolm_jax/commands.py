@@ -1,5 +1,6 @@
 """What each subcommand of `audiolm` does: thin functions that import what they need when they run."""
 
+import functools
 import json
 import os
 import sys
@@ -15,43 +16,117 @@ CLASSIFIERS = ("detector", "speaker")
 
 def train(args: Namespace) -> int:
     """Trains what a gin file describes."""
+    from audiolm_jax.parallel import hosts
     from audiolm_jax.training.experiment import train
 
-    return train(args.experiment, args.workdir, args.overrides, args.data)
+    with hosts.joined():
+        return train(args.experiment, args.workdir, args.overrides, args.data)
+
+
+def check(args: Namespace) -> int:
+    """Compiles a training for devices that need not be there, and tells what it needs of them."""
+    from audiolm_jax.check.check import check
+
+    report = check(args.experiment, args.topology, args.slices, args.overrides, args.data)
+    if args.json != "-":
+        print(report.to_text())
+    _write_json(args.json, report.to_json())
+    if not report.fits:
+        raise UserError(report.error)
+    return 0
 
 
 def tokenize(args: Namespace) -> int:
-    """Turns a folder of audio into token records."""
-    import functools
+    """Turns a corpus of audio into token records."""
+    from audiolm_jax.parallel import hosts
 
+    if args.engine == "beam":
+        return _tokenize(args, process_index=0, process_count=1)
+    if args.beam_args:
+        raise UserError(f"unknown argument {args.beam_args[0]}; Beam's flags go with --engine beam")
+    with hosts.joined():
+        _check_shared(args.output)
+        return _tokenize(args, hosts.index(), hosts.count())
+
+
+def _check_shared(folder: str) -> None:
+    """Raises UserError where a process of the job does not see the folder that process 0 writes to."""
+    import uuid
+
+    from audiolm_jax.object_storage import any_path, check_access
+    from audiolm_jax.parallel import hosts
+
+    if hosts.count() == 1:
+        return
+    check_access(folder)
+    folder = any_path(folder)
+    name = f".seen-by-all-{uuid.uuid4().hex}"
+    if hosts.is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    path = folder / hosts.from_main("tokenize/folder", name)
+    until = time.monotonic() + 60  # a network's disk may take its time to show a new file
+    while not path.exists():
+        if time.monotonic() > until:
+            raise UserError(f"process {hosts.index()} does not see the {folder} of process 0; give a folder all share")
+        time.sleep(0.5)
+    hosts.barrier("tokenize/folder")
+    if hosts.is_main():
+        path.unlink()
+
+
+def _tokenize(args: Namespace, process_index: int, process_count: int) -> int:
+    """`tokenize` in one process of its job."""
     from audiolm_jax.bundle import Bundle
-    from audiolm_jax.data.folder_tokens import tokenize_folder
+    from audiolm_jax.data.corpora import open_corpus
+    from audiolm_jax.object_storage import fetch_folder, is_remote
+    from audiolm_jax.tokens.extract import extract
+    from audiolm_jax.tokens.manifest import InputEntry
+    from audiolm_jax.tokens.shard_work import WorkSettings
+    from audiolm_jax.tokens.tokenizers import Tokenizers
 
-    bundle = Bundle.load(args.bundle)
-    tokenize_folder(
-        args.input,
-        args.output,
-        bundle.codec,
-        bundle.codec_params,
-        bundle.semantic,
-        bundle.semantic_params,
-        gate={name: value for name, value in bundle.metrics.items() if isinstance(value, float)},
-        heldout_speakers=args.heldout_speakers,
-        split_seed=args.split_seed,
-        load_in_worker=functools.partial(_load_tokenizers, str(bundle.path)),
-        files_per_shard=args.files_per_shard,
-        batch_size=args.batch_size,
-        beam_args=args.beam_args,
+    corpus = open_corpus(
+        args.corpus, args.input, args.heldout_speakers, args.split_seed, args.segment_seconds, args.corpus_cache
     )
+    bundle = Bundle.load(fetch_folder(args.bundle))
+    tokenizers = Tokenizers(bundle.codec, bundle.codec_params, bundle.semantic, bundle.semantic_params)
+    sizes = tokenizers.sizes()
+    settings = WorkSettings(args.batch_size, args.read_threads)
+
+    def engine(plans):
+        if args.engine == "jax":
+            from audiolm_jax.tokens.device_engine import run_on_devices
+
+            run_on_devices(plans, tokenizers, sizes, settings, process_index, process_count)
+        else:
+            from audiolm_jax.tokens.beam_engine import run_on_beam
+
+            bundle_dir = args.bundle if is_remote(args.bundle) else str(bundle.path)
+            load_in_worker = functools.partial(_load_tokenizers, bundle_dir)
+            run_on_beam(plans, tokenizers, sizes, settings, load_in_worker, args.beam_args)
+
+    figures = extract(
+        corpus.source_files(),
+        args.output,
+        sizes,
+        gate={name: value for name, value in bundle.metrics.items() if isinstance(value, float)},
+        engine=engine,
+        files_per_shard=args.files_per_shard,
+        left_out=[InputEntry(e.source, e.key, e.speaker, "train", e.reason, "", 0.0) for e in corpus.left_out],
+        joins=process_index == 0,
+    )
+    if process_index == 0:
+        _write_json(args.json, figures.to_json())
     return 0
 
 
 def _load_tokenizers(bundle_dir: str):
     """The tokenizers of a bundle, in a Beam worker."""
     from audiolm_jax.bundle import Bundle
-    from audiolm_jax.tokens.extract import Tokenizers
+    from audiolm_jax.object_storage import fetch_folder
+    from audiolm_jax.tokens.tokenizers import Tokenizers
 
-    bundle = Bundle.load(bundle_dir)
+    bundle = Bundle.load(fetch_folder(bundle_dir))
     return Tokenizers(bundle.codec, bundle.codec_params, bundle.semantic, bundle.semantic_params)
 
 

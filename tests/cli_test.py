@@ -16,7 +16,7 @@ from audiolm_jax.bundle import export_bundle
 from tests.tiny_system import tiny_system, tiny_tokenizers
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "tokenize", "generate", "codec", "bundle", "info")
+COMMANDS = ("train", "check", "tokenize", "generate", "codec", "bundle", "info")
 
 
 def run(capsys, *argv):
@@ -89,6 +89,9 @@ def test_top_level_help_and_version(capsys):
         (["train", "codec_small", "--workdir", "w", "--data", "tests", "--set", "STEP=3"], ["STEP", "STEPS"]),
         (["train", "codec_small", "--workdir", "w", "--data", "tests", "--set", "STEPS"], ["MACRO=VALUE"]),
         (["train", "codec_small", "--workdir", "w", "--bogus"], ["--bogus", "audiolm train --help"]),
+        (["check"], ["EXP"]),
+        (["check", "coarse_small", "--topology", "v4:3x3x3"], ["v4:3x3x3", "v4:2x2x1", "v6e", "cpu:N"]),
+        (["check", "coarse_small", "--slices", "0"], ["--slices", "at least 1"]),
         (["codec", "a.wav", "b.wav", "--num_quantizers", "0"], ["--num_quantizers", "at least 1"]),
         (["codec", "a.wav", "b.wav", "--num_quantizers", "many"], ["--num_quantizers", "whole number"]),
         (["codec", "a.wav", "b.wav", "--num_q", "3"], ["--num_q"]),
@@ -103,6 +106,8 @@ def test_top_level_help_and_version(capsys):
         (["eval", "all", "--data", "a", "--output", "b", "--classifier", "c"], ["--classifier", "c"]),
         (["eval", "all", "--data", "a", "--output", "b"], ["a", "folder"]),
         (["tokenize", "--input", "a", "--output", "b", "--heldout_speakers", "-1"], ["--heldout_speakers"]),
+        (["tokenize", "--input", "a", "--output", "b", "--corpus", "radio"], ["radio", "libri_light"]),
+        (["tokenize", "--input", "a", "--output", "b", "--engine", "jax", "--runner=X"], ["--runner=X", "beam"]),
     ],
 )
 def test_mistakes_are_one_line(capsys, monkeypatch, tmp_path, argv, words):

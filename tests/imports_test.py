@@ -23,6 +23,7 @@ RANK = {
     "bundle": 6,
     "generation": 7,
     "listening_page": 8,
+    "check": 8,
     "arguments": 8,
     "evaluation": 9,
     "eval_commands": 10,
@@ -34,13 +35,14 @@ LEAVES = {
     "errors",
     "extras",
     "files",
+    "object_storage",
     "fingerprint",
     "png",
     "training.state",
     "training.optimizers",
     "training.learner",
 }
-PARALLEL_IMPORTERS = {"lm", "training", "generation", "parallel"}
+PARALLEL_IMPORTERS = {"spectral", "codec", "lm", "training", "generation", "check", "commands", "parallel"}
 # Needed for training only, so a plain installation has none of them.
 EXTRAS_ONLY = (
     "tensorflow",
@@ -146,7 +148,15 @@ def test_public_names_resolve():
 
 def test_all_but_the_training_data_imports_without_the_extras():
     """TensorFlow and the rest of the extras are hidden; what generation, bundles and evaluation need must import."""
-    needs_extras = {"data.builders", "data.tasks", "tokens.extract"}
+    needs_extras = {
+        "data.audio_tasks",
+        "data.builders",
+        "data.prepare",
+        "data.prepared",
+        "data.tasks",
+        "tokens.beam_engine",
+        "tokens.beam_worker",
+    }
     names = [f"audiolm_jax.{name}" for name in MODULES if name and name not in needs_extras]
     run_python(
         f"import sys\nfor name in {EXTRAS_ONLY!r}: sys.modules[name] = None\n"

@@ -1,11 +1,12 @@
-"""TFDS builders over copies of Libri-Light, LibriSpeech and MAESTRO on disk.
+"""TFDS builders over copies of Libri-Light and MAESTRO on disk.
 
 The corpora are hundreds of gigabytes behind licences and mirrors of their own, so the builders download nothing: they
-read a folder that was fetched before (`manual_dir`) and give waveforms with speakers, keys and the side data of each
-corpus. `audiolm tokenize` reads such folders directly and needs none of this.
+read a folder that was unpacked before (`manual_dir`). LibriSpeech has a builder of TFDS's own. `audiolm train` and
+`audiolm tokenize` read all these folders as they are (`data/corpora.py`) and need none of this.
 """
 
-import json
+import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,122 +14,106 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from audiolm_jax.audio import audio_files, read_audio
+from audiolm_jax.audio import read_ranges
+from audiolm_jax.data import libri_light, maestro
+from audiolm_jax.data.utterances import LeftOut, heldout_speaker_names, tell_left_out
+from audiolm_jax.data.voice_activity import SEGMENT_SECONDS, Ranges
 from audiolm_jax.errors import UserError
 
-_LIBRI_RATE_HZ = 16_000
-# Libri-Light's folders and LibriSpeech's, by the names that TFDS allows for splits.
-LIBRI_LIGHT_SPLITS = ("small", "medium", "large", "duplicate")
-LIBRI_SPEECH_SPLITS = (
-    "train-clean-100",
-    "train-clean-360",
-    "train-other-500",
-    "dev-clean",
-    "dev-other",
-    "test-clean",
-    "test-other",
-)
-_MAESTRO_SPLITS = ("train", "validation", "test")
+_HELDOUT_SPEAKERS = 20
+_HOMEPAGE = "https://github.com/facebookresearch/libri-light"
 
 
-def _samples(path: Path, sample_rate_hz: int) -> np.ndarray:
-    """int16[T] of a file."""
-    samples = read_audio(path, sample_rate_hz).samples
+def _int16(samples: np.ndarray) -> np.ndarray:
+    """float32[T] in [-1, 1] as int16[T]."""
     return np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
 
 
-def _folders(builder: tfds.core.GeneratorBasedBuilder, root: Path, names: tuple[str, ...]) -> dict[str, Path]:
-    """Those of the named folders that exist below `root`, by split name; UserError if none does."""
-    found = {name.replace("-", "_"): root / name for name in names if (root / name).is_dir()}
-    if not found:
-        raise UserError(f"{root} holds none of the folders {', '.join(names)}; {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}")
-    return found
-
-
 class AudiolmLibriLight(tfds.core.GeneratorBasedBuilder):
-    """Libri-Light: <split>/<speaker>/<book>/<name>.flac, with <name>.json beside it."""
+    """Libri-Light in segments of up to a minute of speech, cut as its own tools cut it; an Apache Beam pipeline.
 
-    VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "unpack small.tar, medium.tar or large.tar of Libri-Light into manual_dir."
+    An example is a segment, see `data.voice_activity.cut_by_voice_activity`. Split by speaker: "validation" holds the
+    20 speakers that `LibriLightCorpus` holds out, "train" the others. Recordings that cannot be used are told on
+    stderr.
+    """
+
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES = {"2.0.0": "Segments of speech in place of whole recordings; split by speaker; a config a subset."}
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "unpack those of small.tar, medium.tar and large.tar that it needs in manual_dir."
+    BUILDER_CONFIGS = [
+        tfds.core.BuilderConfig(name=subset, description=f"Libri-Light's parts {', '.join(parts)}.")
+        for subset, parts in libri_light.SUBSETS.items()
+    ]
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
-            "audio": tfds.features.Audio(shape=(None,), sample_rate=_LIBRI_RATE_HZ, dtype=np.int16),
+            "audio": tfds.features.Audio(shape=(None,), sample_rate=libri_light.SAMPLE_RATE_HZ, dtype=np.int16),
             "key": tfds.features.Text(),
             "speaker": tfds.features.Text(),
             "book_id": tfds.features.Text(),
             "book_title": tfds.features.Text(),
             "meta_genre": tfds.features.Text(),
             "snr": tfds.features.Scalar(dtype=np.float32),
-            # Start and end of each stretch of speech, in seconds.
-            "voice_activity": tfds.features.Tensor(shape=(None, 2), dtype=np.float32),
+            # [start, stop) in samples of the recording, of each stretch that the segment is made of.
+            "ranges": tfds.features.Tensor(shape=(None, 2), dtype=np.int64),
         }
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features), homepage="https://github.com/facebookresearch/libri-light"
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features), homepage=_HOMEPAGE)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        root = Path(dl_manager.manual_dir)
+        recordings, left_out = libri_light.find_recordings(
+            root, libri_light.parts_of(root, self.builder_config.name)
         )
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        folders = _folders(self, Path(dl_manager.manual_dir), LIBRI_LIGHT_SPLITS)
-        return {split: self._generate_examples(folder) for split, folder in folders.items()}
-
-    def _generate_examples(self, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-        for path in audio_files(folder):
-            key = path.relative_to(folder).with_suffix("").as_posix()
-            side = path.with_suffix(".json")
-            described = json.loads(side.read_text()) if side.exists() else {}
-            book = described.get("book_meta", {})
-            yield key, {
-                "audio": _samples(path, _LIBRI_RATE_HZ),
-                "key": key,
-                "speaker": key.split("/")[0],
-                "book_id": str(book.get("id", "")),
-                "book_title": str(book.get("title", "")),
-                "meta_genre": str(book.get("meta_genre", "")),
-                "snr": float(described.get("snr", np.nan)),
-                "voice_activity": np.asarray(described.get("voice_activity", []), np.float32).reshape(-1, 2),
-            }
-
-
-class AudiolmLibriSpeech(tfds.core.GeneratorBasedBuilder):
-    """LibriSpeech: <subset>/<speaker>/<chapter>/<utterance>.flac, with <speaker>-<chapter>.trans.txt beside them."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "unpack the archives of LibriSpeech and make its folder LibriSpeech the manual_dir."
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "audio": tfds.features.Audio(shape=(None,), sample_rate=_LIBRI_RATE_HZ, dtype=np.int16),
-            "key": tfds.features.Text(),
-            "speaker": tfds.features.Text(),
-            "text": tfds.features.Text(),
+        tell_left_out(left_out)
+        heldout = heldout_speaker_names([r.speaker for r in recordings], _HELDOUT_SPEAKERS, seed=0)
+        splits = {
+            "train": [recording for recording in recordings if recording.speaker not in heldout],
+            "validation": [recording for recording in recordings if recording.speaker in heldout],
         }
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features), homepage="https://www.openslr.org/12"
-        )
+        return {split: self._generate_examples(root, chosen) for split, chosen in splits.items() if chosen}
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        folders = _folders(self, Path(dl_manager.manual_dir), LIBRI_SPEECH_SPLITS)
-        return {split: self._generate_examples(folder) for split, folder in folders.items()}
+    def _generate_examples(self, root: Path, recordings: list[libri_light.Recording]) -> Any:
+        beam = tfds.core.lazy_imports.apache_beam
+        segments = functools.partial(_libri_light_segments, str(root))
+        return beam.Create(recordings) | beam.Reshuffle() | beam.FlatMap(segments)
 
-    def _generate_examples(self, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-        texts: dict[str, str] = {}
-        for transcript in sorted(folder.rglob("*.trans.txt")):
-            lines = (line.partition(" ") for line in transcript.read_text().splitlines() if line)
-            texts |= {name: text for name, _, text in lines}
-        for path in audio_files(folder):
-            key = path.relative_to(folder).with_suffix("").as_posix()
+
+def _libri_light_segments(root: str, recording: libri_light.Recording) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The examples of one recording, none if it cannot be used; runs in a Beam worker."""
+    path = Path(root) / recording.name
+    found = libri_light.segments_of(path, SEGMENT_SECONDS)
+    if found.reason:
+        tell_left_out([LeftOut(recording.name, recording.key, recording.speaker, found.reason)])
+    try:
+        description = libri_light.read_description(path.with_suffix(".json")) if len(found.num_ranges) else None
+        bounds = np.cumsum(found.num_ranges)[:-1]
+        for number, rows in enumerate(np.split(found.ranges, bounds) if len(found.num_ranges) else ()):
+            ranges: Ranges = tuple(map(tuple, rows.tolist()))
+            key = f"{recording.key}_{number:04d}"
             yield key, {
-                "audio": _samples(path, _LIBRI_RATE_HZ),
+                "audio": _int16(read_ranges(path, ranges).samples),
                 "key": key,
-                "speaker": key.split("/")[0],
-                "text": texts.get(path.stem, ""),
+                "speaker": recording.speaker,
+                "book_id": description.book_id,
+                "book_title": description.book_title,
+                "meta_genre": description.meta_genre,
+                "snr": description.snr,
+                "ranges": rows.astype(np.int64),
             }
+    except UserError as error:
+        # A FLAC file with a good header may still break off in the middle.
+        print(f"left out: the rest of {recording.name}: {error}", file=sys.stderr)
 
 
 class AudiolmMaestro(tfds.core.GeneratorBasedBuilder):
-    """MAESTRO v3: maestro-v3.0.0.json and the recordings it names, resampled to 16 kHz, in MAESTRO's own splits."""
+    """MAESTRO v3 in segments of up to a minute, mixed to mono and resampled to 16 kHz, in MAESTRO's own splits.
 
-    VERSION = tfds.core.Version("1.0.0")
+    An example is a segment of `MaestroCorpus`. Recordings that cannot be used are told on stderr. An Apache Beam
+    pipeline.
+    """
+
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES = {"2.0.0": "Segments in place of whole recordings; reads the table as CSV too."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = "unpack maestro-v3.0.0.zip and make its folder maestro-v3.0.0 the manual_dir."
     SAMPLE_RATE_HZ = 16_000
 
@@ -136,6 +121,8 @@ class AudiolmMaestro(tfds.core.GeneratorBasedBuilder):
         features = {
             "audio": tfds.features.Audio(shape=(None,), sample_rate=self.SAMPLE_RATE_HZ, dtype=np.int16),
             "key": tfds.features.Text(),
+            # Of the composition, in the place of a speaker.
+            "speaker": tfds.features.Text(),
             "composer": tfds.features.Text(),
             "title": tfds.features.Text(),
             "year": tfds.features.Scalar(dtype=np.int32),
@@ -144,26 +131,39 @@ class AudiolmMaestro(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(features), homepage="https://magenta.tensorflow.org/datasets/maestro"
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         root = Path(dl_manager.manual_dir)
-        table = root / "maestro-v3.0.0.json"
-        if not table.exists():
-            raise UserError(f"{table} does not exist; {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
-        # A table by columns, each a map of the row's number to the value.
-        columns = json.loads(table.read_text())
-        rows = [{name: column[row] for name, column in columns.items()} for row in columns["split"]]
-        present = [split for split in _MAESTRO_SPLITS if any(row["split"] == split for row in rows)]
-        return {
-            split: self._generate_examples(root, [row for row in rows if row["split"] == split]) for split in present
-        }
+        kept, left_out = maestro.usable(root, maestro.read_table(root))
+        tell_left_out(left_out)
+        if not kept:
+            raise UserError(f"{root} holds none of the recordings of its table; unpack maestro-v3.0.0.zip again")
+        splits = {split: [p for p in kept if p.split == split] for split in maestro.SPLITS}
+        return {split: self._generate_examples(root, chosen) for split, chosen in splits.items() if chosen}
 
-    def _generate_examples(self, root: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for row in rows:
-            key = Path(row["audio_filename"]).with_suffix("").as_posix()
+    def _generate_examples(self, root: Path, performances: list[maestro.Performance]) -> Any:
+        beam = tfds.core.lazy_imports.apache_beam
+        segments = functools.partial(_maestro_segments, str(root), self.SAMPLE_RATE_HZ)
+        return beam.Create(performances) | beam.Reshuffle() | beam.FlatMap(segments)
+
+
+def _maestro_segments(
+    root: str, sample_rate_hz: int, performance: maestro.Performance
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The examples of one recording, none if it cannot be used; runs in a Beam worker."""
+    path = Path(root) / performance.audio_filename
+    found = maestro.segments_of(path, SEGMENT_SECONDS)
+    if found.reason:
+        tell_left_out([LeftOut(performance.audio_filename, performance.key, performance.composition, found.reason)])
+    try:
+        for number, rows in enumerate(found.ranges):
+            key = f"{performance.key}_{number:04d}"
             yield key, {
-                "audio": _samples(root / row["audio_filename"], self.SAMPLE_RATE_HZ),
+                "audio": _int16(read_ranges(path, (tuple(rows.tolist()),), sample_rate_hz).samples),
                 "key": key,
-                "composer": row["canonical_composer"],
-                "title": row["canonical_title"],
-                "year": int(row["year"]),
+                "speaker": performance.composition,
+                "composer": performance.composer,
+                "title": performance.title,
+                "year": performance.year,
             }
+    except UserError as error:
+        print(f"left out: the rest of {performance.audio_filename}: {error}", file=sys.stderr)

@@ -1,22 +1,57 @@
-"""Corpora as lists of utterances with speakers, split by speaker."""
+"""Corpora of waveforms: utterances with speakers and keys, split so that no speaker is on both sides.
+
+Every corpus has `utterances`, `train` and `heldout` (sequences of Utterance), `left_out` (files that cannot be used,
+with reasons) and `source_files()` for the extraction of tokens.
+"""
 
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Protocol
 
 from audiolm_jax.audio import audio_files
-from audiolm_jax.data.order import hash_bits
+from audiolm_jax.data import libri_light, maestro
+from audiolm_jax.data.utterances import (
+    LeftOut,
+    Listing,
+    SourceFiles,
+    Utterance,
+    UtteranceList,
+    UtteranceTable,
+    heldout_files,
+    heldout_speaker_names,
+    tell_left_out,
+)
+from audiolm_jax.data.voice_activity import SEGMENT_SECONDS
 from audiolm_jax.errors import UserError
-from audiolm_jax.tokens.records import SourceFile
+from audiolm_jax.object_storage import any_path
+
+CORPUS_KINDS = ("folder", "libri_light", *libri_light.SUBSETS, "maestro")
+
+__all__ = ["CORPUS_KINDS", "Corpus", "FolderCorpus", "LibriLightCorpus", "MaestroCorpus", "Utterance", "open_corpus"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Utterance:
-    """One recording: its file, its speaker, and a key that is unique in its corpus and the same on every machine."""
+class Corpus(Protocol):
+    """What a feed and the extraction ask of a corpus."""
 
-    path: Path
-    speaker: str
-    key: str
+    @property
+    def utterances(self) -> UtteranceList:
+        """All of them, in an order that depends on names only."""
+
+    @property
+    def train(self) -> UtteranceList:
+        """Those to train on."""
+
+    @property
+    def heldout(self) -> UtteranceList:
+        """Those of other speakers, for evaluation only."""
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Files, or parts of them, that cannot be used."""
+
+    def source_files(self) -> SourceFiles:
+        """All utterances with their splits, as `tokens.extract` wants them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +60,8 @@ class FolderCorpus:
 
     The speaker of a file is the first folder below the root (`root/ls19/x.flac` is spoken by "ls19"), or the file's
     own stem where it lies in the root. The key is the path below the root without its suffix. So the folders of
-    LibriSpeech's subsets and of Libri-Light's parts are corpora as they are, and with `speaker_level=1` so is a folder
-    that holds several of them (`root/dev-clean/84/...`).
+    LibriSpeech's subsets are corpora as they are, and with `speaker_level=1` so is a folder that holds several of them
+    (`root/dev-clean/84/...`).
 
     The held-out speakers are those whose names hash lowest, so the split depends on nothing but names, count and
     seed. At most a quarter of the speakers are held out, at least one; of a single speaker's recordings a tenth is
@@ -45,67 +80,219 @@ class FolderCorpus:
     speaker_level: int = 0
 
     def __post_init__(self):
-        if self.heldout_speakers < 0:
-            raise UserError(f"heldout_speakers must not be negative, got {self.heldout_speakers}")
+        _check_count(self.heldout_speakers)
 
     @functools.cached_property
-    def utterances(self) -> list[Utterance]:
+    def _listing(self) -> Listing:
+        root = any_path(self.root)
+        found: dict[str, tuple[str, str]] = {}
+        for path in audio_files(root):
+            below = path.relative_to(root)
+            key = below.with_suffix("").as_posix()
+            if key in found:
+                raise UserError(f"{path} and {root / found[key][0]} differ only in their suffix; remove one of them")
+            folders = below.parts[:-1]
+            speaker = folders[min(self.speaker_level, len(folders) - 1)] if folders else path.stem
+            found[key] = (below.as_posix(), speaker)
+        if not found:
+            raise UserError(f"{root} holds no audio files; give a folder with .wav, .flac, .ogg, .opus or .mp3 files")
+        files, speakers = zip(*(found[key] for key in sorted(found)), strict=True)
+        table = UtteranceTable(root, files, speakers)
+        names = heldout_speaker_names(speakers, self.heldout_speakers, self.seed)
+        return Listing(table, heldout_files(table, names, self.heldout_speakers, self.seed))
+
+    @property
+    def utterances(self) -> UtteranceList:
         """All recordings in the order of their keys.
 
         Raises:
             UserError: the folder is missing or holds no audio, or two files differ only in their suffix.
         """
-        root = Path(self.root)
-        found: dict[str, Utterance] = {}
-        for path in audio_files(root):
-            below = path.relative_to(root)
-            key = below.with_suffix("").as_posix()
-            if key in found:
-                raise UserError(f"{path} and {found[key].path} differ only in their suffix; remove one of them")
-            folders = below.parts[:-1]
-            speaker = folders[min(self.speaker_level, len(folders) - 1)] if folders else path.stem
-            found[key] = Utterance(path, speaker, key)
-        if not found:
-            raise UserError(f"{root} holds no audio files; give a folder with .wav, .flac, .ogg, .opus or .mp3 files")
-        return [found[key] for key in sorted(found)]
+        return self._listing.utterances
 
-    @functools.cached_property
-    def heldout_names(self) -> frozenset[str]:
-        """Names of the held-out speakers; empty if the corpus has one speaker only."""
-        speakers = sorted({utterance.speaker for utterance in self.utterances})
-        count = min(self.heldout_speakers, max(1, len(speakers) // 4))
-        if len(speakers) == 1:
-            return frozenset()
-        return frozenset(sorted(speakers, key=lambda name: (hash_bits(self.seed, "heldout", name), name))[:count])
-
-    @functools.cached_property
-    def _heldout_keys(self) -> frozenset[str]:
-        keys = [u.key for u in self.utterances if u.speaker in self.heldout_names]
-        if not keys and self.heldout_speakers and len(self.utterances) > 1:
-            by_hash = sorted(self.utterances, key=lambda u: (hash_bits(self.seed, "heldout", u.key), u.key))
-            keys = [u.key for u in by_hash[: max(1, len(by_hash) // 10)]]
-        return frozenset(keys)
-
-    @functools.cached_property
-    def train(self) -> list[Utterance]:
+    @property
+    def train(self) -> UtteranceList:
         """Recordings to train on."""
-        return [u for u in self.utterances if u.key not in self._heldout_keys]
+        return self._listing.train
+
+    @property
+    def heldout(self) -> UtteranceList:
+        """Recordings of the held-out speakers, for evaluation only."""
+        return self._listing.heldout
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Nothing: what cannot be read is found when it is read."""
+        return ()
+
+    def source_files(self) -> SourceFiles:
+        """All recordings as `tokens.extract` wants them, each with its split."""
+        return self._listing.source_files()
+
+
+@dataclasses.dataclass(frozen=True)
+class LibriLightCorpus:
+    """Libri-Light as it was unpacked, cut by its voice activity when it is read.
+
+    An utterance is a segment: neighbouring stretches of speech of one recording, without the silence between them, of
+    up to `segment_seconds`. See `voice_activity.cut_by_voice_activity`. The first scan reads the JSON and the header
+    of every recording; what it finds is kept in an index, and later only new and changed files are opened. Recordings
+    without usable voice activity are in `left_out`. Speakers are split as in `FolderCorpus`.
+
+    Attributes:
+        root: holds small/, medium/, large/, or is one of them.
+        subset: "unlab-600", "unlab-6k" or "unlab-60k"; None: all parts that are there.
+        heldout_speakers, seed: as in `FolderCorpus`.
+        segment_seconds: what a segment aims at.
+        cache_dir: folder of the index; None: audiolm_jax in $XDG_CACHE_HOME or ~/.cache.
+    """
+
+    root: str | Path
+    subset: str | None = None
+    heldout_speakers: int = 20
+    seed: int = 0
+    segment_seconds: float = SEGMENT_SECONDS
+    cache_dir: str | Path | None = None
+
+    def __post_init__(self):
+        _check_count(self.heldout_speakers)
+        if self.subset is not None and self.subset not in libri_light.SUBSETS:
+            raise UserError(f"Libri-Light has no subset {self.subset!r}; take one of {', '.join(libri_light.SUBSETS)}")
+        if self.segment_seconds <= 0:
+            raise UserError(f"the length of a segment must be positive, got {self.segment_seconds} s")
 
     @functools.cached_property
-    def heldout(self) -> list[Utterance]:
-        """Recordings of the held-out speakers, for evaluation only."""
-        return [u for u in self.utterances if u.key in self._heldout_keys]
-
-    def source_files(self) -> list[SourceFile]:
-        """All recordings as `tokens.extract` wants them, each with its split."""
+    def _listing(self) -> Listing:
         root = Path(self.root)
-        return [
-            SourceFile(
-                path=str(u.path.resolve()),
-                source=u.path.relative_to(root).as_posix(),
-                key=u.key,
-                speaker=u.speaker,
-                split="heldout" if u.key in self._heldout_keys else "train",
-            )
-            for u in self.utterances
-        ]
+        parts = libri_light.parts_of(root, self.subset)
+        listing = libri_light.list_libri_light(
+            root, parts, self.heldout_speakers, self.seed, self.segment_seconds, self.cache_dir
+        )
+        tell_left_out(listing.left_out)
+        return listing
+
+    @property
+    def utterances(self) -> UtteranceList:
+        """All segments, by recording and then by number.
+
+        Raises:
+            UserError: the folder or a part is missing, or no recording in it can be used.
+        """
+        return self._listing.utterances
+
+    @property
+    def train(self) -> UtteranceList:
+        """Segments to train on."""
+        return self._listing.train
+
+    @property
+    def heldout(self) -> UtteranceList:
+        """Segments of the held-out speakers, for evaluation only."""
+        return self._listing.heldout
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Recordings that cannot be used, and voice activity after the end of a recording."""
+        return self._listing.left_out
+
+    def source_files(self) -> SourceFiles:
+        """All segments as `tokens.extract` wants them; those of one recording are neighbours."""
+        return self._listing.source_files()
+
+
+@dataclasses.dataclass(frozen=True)
+class MaestroCorpus:
+    """MAESTRO v3 in its own splits, its recordings cut evenly when they are read.
+
+    There are no speakers; the composition takes their place, so none is on both sides. An utterance is a segment of up
+    to `segment_seconds`; the first scan reads the header of every recording, and keeps an index as `LibriLightCorpus`.
+
+    Attributes:
+        root: the folder that holds maestro-v3.0.0.json or .csv.
+        heldout_split: "validation" or "test"; the other one is left alone.
+        segment_seconds: of a segment, at most.
+        cache_dir: as in `LibriLightCorpus`.
+    """
+
+    root: str | Path
+    heldout_split: str = "validation"
+    segment_seconds: float = SEGMENT_SECONDS
+    cache_dir: str | Path | None = None
+
+    def __post_init__(self):
+        if self.segment_seconds <= 0:
+            raise UserError(f"the length of a segment must be positive, got {self.segment_seconds} s")
+        if self.heldout_split not in maestro.SPLITS[1:]:
+            raise UserError(f"held out is MAESTRO's validation or test split, got {self.heldout_split!r}")
+
+    @functools.cached_property
+    def _listing(self) -> Listing:
+        listing = maestro.list_maestro(
+            Path(self.root), self.heldout_split, self.segment_seconds, self.cache_dir
+        )
+        tell_left_out(listing.left_out)
+        return listing
+
+    @property
+    def utterances(self) -> UtteranceList:
+        """The segments of both splits, by recording and then by number.
+
+        Raises:
+            UserError: the folder has no table or none of the recordings.
+        """
+        return self._listing.utterances
+
+    @property
+    def train(self) -> UtteranceList:
+        """Segments of the train split."""
+        return self._listing.train
+
+    @property
+    def heldout(self) -> UtteranceList:
+        """Segments of the held-out split, for evaluation only."""
+        return self._listing.heldout
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Recordings that are missing, cannot be read, or whose composition is in another split too."""
+        return self._listing.left_out
+
+    def source_files(self) -> SourceFiles:
+        """All segments as `tokens.extract` wants them; those of one recording are neighbours."""
+        return self._listing.source_files()
+
+
+def open_corpus(
+    kind: str,
+    root: str | Path,
+    heldout_speakers: int = 20,
+    seed: int = 0,
+    segment_seconds: float = SEGMENT_SECONDS,
+    cache_dir: str | Path | None = None,
+) -> Corpus:
+    """The corpus in a folder; nothing is read before its utterances are asked for.
+
+    Args:
+        kind: one of CORPUS_KINDS: "folder" for any folder of audio; "libri_light" for whatever parts of Libri-Light
+            are there, "unlab-600", "unlab-6k" or "unlab-60k" for just these; "maestro".
+        root: the folder.
+        heldout_speakers, seed: of the split; MAESTRO has its own.
+        segment_seconds: of a segment of Libri-Light or MAESTRO.
+        cache_dir: where the index of their segments is kept; None for the user's cache.
+
+    Raises:
+        UserError: there is no such kind.
+    """
+    if kind == "folder":
+        return FolderCorpus(root, heldout_speakers, seed)
+    if kind == "libri_light" or kind in libri_light.SUBSETS:
+        subset = None if kind == "libri_light" else kind
+        return LibriLightCorpus(root, subset, heldout_speakers, seed, segment_seconds, cache_dir)
+    if kind == "maestro":
+        return MaestroCorpus(root, segment_seconds=segment_seconds, cache_dir=cache_dir)
+    raise UserError(f"there is no kind of corpus {kind!r}; take one of {', '.join(CORPUS_KINDS)}")
+
+
+def _check_count(heldout_speakers: int) -> None:
+    if heldout_speakers < 0:
+        raise UserError(f"heldout_speakers must not be negative, got {heldout_speakers}")

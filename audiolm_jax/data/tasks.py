@@ -28,7 +28,7 @@ tf.config.set_visible_devices([], "GPU")
 
 # seqio's names for the splits of a folder of records.
 TRAIN, VALIDATION = "train", "validation"
-_ENDLESS = np.iinfo(np.int64).max
+ENDLESS = np.iinfo(np.int64).max
 # More examples than any held-out folder has, fewer than any host's part of an endless one.
 _LONGEST_VALIDATION = 1 << 40
 
@@ -70,7 +70,7 @@ class TokenDataSource(seqio.DataSource):
         """{"record": bytes, "start": int64, "is_end": bool}; see `TokenRecord` and `Crop`."""
         if shuffle or seed is not None:
             raise ValueError("records are read in an order that is drawn by index; pass shuffle=False and no seed")
-        length = _ENDLESS if split == TRAIN else len(self.source.heldout[self.folder])
+        length = ENDLESS if split == TRAIN else len(self.source.heldout[self.folder])
         shard = shard_info or seqio.ShardInfo(index=0, num_shards=1)
 
         def read(index):
@@ -145,12 +145,12 @@ def task_feature_lengths_of(stage: Stage) -> dict[str, int]:
     return {"prefix": stage.max_prefix_length, "targets": stage.max_target_length}
 
 
-def _interleave(
+def interleave(
     datasets: Sequence[tf.data.Dataset], rates: Sequence[float], seed: int | None, order: ExampleOrder
 ) -> tf.data.Dataset:
-    """Training folders in the order of their slots; held-out folders one after the other."""
+    """Endless datasets in the order of their slots; others, which are held-out ones, one after the other."""
     lengths = [int(dataset.cardinality()) for dataset in datasets]
-    if all(0 <= length < _LONGEST_VALIDATION for length in lengths):
+    if not all(length == tf.data.INFINITE_CARDINALITY or length > _LONGEST_VALIDATION for length in lengths):
         return functools.reduce(lambda first, second: first.concatenate(second), datasets)
 
     def folder_of(index):
@@ -158,7 +158,7 @@ def _interleave(
         folder.set_shape(())
         return folder
 
-    return tf.data.Dataset.choose_from_datasets(datasets, tf.data.Dataset.range(_ENDLESS).map(folder_of))
+    return tf.data.Dataset.choose_from_datasets(datasets, tf.data.Dataset.range(ENDLESS).map(folder_of))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +224,7 @@ def register_tasks(
         seqio.MixtureRegistry.add(
             mixture_name,
             list(zip(task_names, shares, strict=True)),
-            sample_fn=functools.partial(_interleave, order=source.order),
+            sample_fn=functools.partial(interleave, order=source.order),
         )
     return registered
 

@@ -1,26 +1,24 @@
-"""Token records on disk: what one utterance became, in ArrayRecord shards beside one manifest.json.
+"""Token records on disk: what one utterance became, in ArrayRecord shards.
 
 A record is a msgpack map of plain values; arrays are little-endian bytes with a type and a shape. Reading one runs no
 code of its own. Records keep every frame: repeats are collapsed when an example is made, so durations are never lost.
 """
 
+import contextlib
 import dataclasses
-import importlib.metadata
-import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import numpy as np
+from etils import epath
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.files import replace_file
-from audiolm_jax.tokens.stages import Stage, TokenizerRates
+from audiolm_jax.tokens.part_files import part_file
 
 SCHEMA_VERSION = 1
-MANIFEST_NAME = "manifest.json"
 SPLITS = ("train", "heldout")
 
 # The types that arrays of a record may have on disk.
@@ -110,170 +108,63 @@ def decode_record(data: bytes) -> TokenRecord:
     raise UserError(f"token record of schema {schema}, this version reads {SCHEMA_VERSION}; tokenize again")
 
 
-def write_shard(path: Path, records: Iterable[bytes]) -> int:
-    """Writes encoded records as one ArrayRecord shard, under a temporary name that is renamed at the end.
+def write_records(path: Path, records: Iterable[bytes]) -> int:
+    """Writes encoded records as an ArrayRecord file, always the same bytes for the same records.
+
+    Args:
+        path: local; `part_files.part_file` gives one.
+        records: what `encode_record` returned.
 
     Returns:
         The number of records.
+
+    Raises:
+        OSError: the disk is full or refuses otherwise.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        # One record a chunk: an example needs one record from a random place.
-        writer = ArrayRecordWriter(str(temporary), "group_size:1")
-        count = 0
-        for record in records:
+    # One record a chunk: an example needs one record from a random place.
+    with _errors_of_the_disk():
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+    count = 0
+    for record in records:
+        with _errors_of_the_disk():
             writer.write(record)
-            count += 1
+        count += 1
+    with _errors_of_the_disk():
         writer.close()
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return count
+
+
+@contextlib.contextmanager
+def _errors_of_the_disk() -> Iterator[None]:
+    """Turns the writer's RuntimeError, it has no other kind, into OSError with what the system said."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(str(error).split("; writing")[0]) from error
+
+
+def write_shard(path: str | os.PathLike, records: Iterable[bytes]) -> int:
+    """Writes a shard whole or not at all; returns the number of records. Raises OSError where the folder refuses."""
+    with part_file(epath.Path(path)) as temporary:
+        return write_records(temporary, records)
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceFile:
-    """One file to tokenise: where it is, its path below the input folder, its key, its speaker and its split."""
+    """One file to tokenise, or a part of one.
+
+    Attributes:
+        path: where it is.
+        source: its path below the input folder.
+        key, speaker, split: of its utterance.
+        ranges: [start, stop) in samples at the file's own rate that are read one after the other; empty: all of it.
+    """
 
     path: str
     source: str
     key: str
     speaker: str
     split: str
-
-
-@dataclasses.dataclass(frozen=True)
-class InputEntry:
-    """What became of one input file.
-
-    Attributes:
-        source: path below the input folder.
-        key, speaker, split: of its utterance.
-        status: "ok", or in one line why it was left out.
-        sha256: of the file's bytes, empty if it could not be read at all.
-        seconds: of audio, 0 if left out.
-    """
-
-    source: str
-    key: str
-    speaker: str
-    split: str
-    status: str
-    sha256: str
-    seconds: float
-
-
-@dataclasses.dataclass(frozen=True)
-class ShardEntry:
-    """One shard: its file name, its split and, in order, the inputs that went into it (also those left out)."""
-
-    name: str
-    split: str
-    inputs: tuple[InputEntry, ...]
-
-    @property
-    def records(self) -> tuple[InputEntry, ...]:
-        """The inputs that became records, in the order of the records."""
-        return tuple(entry for entry in self.inputs if entry.status == "ok")
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenizerSizes:
-    """What the two tokenizers that wrote a folder of records look like from outside, and who they are."""
-
-    rates: TokenizerRates
-    semantic_vocab: int
-    codebook_size: int
-    num_quantizers: int
-    semantic_fingerprint: str
-    codec_fingerprint: str
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenManifest:
-    """What a folder of token records holds.
-
-    Attributes:
-        tokenizers: sizes and fingerprints of the tokenizers.
-        gate: figures of the codec when the tokens were made (for example codec_si_sdr_db).
-        shards: every shard with its inputs.
-    """
-
-    tokenizers: TokenizerSizes
-    gate: dict[str, float]
-    shards: tuple[ShardEntry, ...]
-
-    def shards_of(self, split: str) -> tuple[ShardEntry, ...]:
-        """Shards of a split that hold at least one record, in order."""
-        if split not in SPLITS:
-            raise UserError(f"unknown split {split!r}; splits are {', '.join(SPLITS)}")
-        return tuple(shard for shard in self.shards if shard.split == split and shard.records)
-
-    def summary(self) -> dict[str, Any]:
-        """Counts and hours by split, and the inputs that were left out."""
-        entries = [entry for shard in self.shards for entry in shard.inputs]
-        done = [entry for entry in entries if entry.status == "ok"]
-        return {
-            "records": {split: sum(entry.split == split for entry in done) for split in SPLITS},
-            "speakers": {split: len({entry.speaker for entry in done if entry.split == split}) for split in SPLITS},
-            "hours": {split: sum(e.seconds for e in done if e.split == split) / 3600 for split in SPLITS},
-            "left_out": {entry.source: entry.status for entry in entries if entry.status != "ok"},
-        }
-
-
-def write_manifest(folder: Path, manifest: TokenManifest) -> None:
-    """Writes manifest.json; a folder without it is not finished."""
-    # Resamplers and decoders differ in the last bit by version, and so, rarely, do tokens.
-    software = {name: importlib.metadata.version(name) for name in ("jax", "soundfile", "soxr")}
-    summary = manifest.summary()
-    values = {"schema": SCHEMA_VERSION, "software": software, "summary": summary, **dataclasses.asdict(manifest)}
-    replace_file(Path(folder) / MANIFEST_NAME, json.dumps(values, indent=1).encode())
-
-
-def shard_entry(values: dict[str, Any]) -> ShardEntry:
-    """The ShardEntry of its own `dataclasses.asdict`."""
-    return ShardEntry(values["name"], values["split"], tuple(InputEntry(**entry) for entry in values["inputs"]))
-
-
-def read_manifest(folder: str | Path) -> TokenManifest:
-    """The manifest of a folder of token records.
-
-    Raises:
-        UserError: the folder has no manifest (tokenization has not finished), or it is damaged or of another schema.
-    """
-    path = Path(folder) / MANIFEST_NAME
-    try:
-        values = json.loads(path.read_text())
-        if values["schema"] != SCHEMA_VERSION:
-            found = values["schema"]
-            raise UserError(f"{path} has schema {found}, this version reads {SCHEMA_VERSION}; tokenize again")
-        sizes = dict(values["tokenizers"])
-        sizes["rates"] = TokenizerRates(**sizes["rates"])
-        shards = tuple(shard_entry(entry) for entry in values["shards"])
-        return TokenManifest(TokenizerSizes(**sizes), dict(values["gate"]), shards)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; run `audiolm tokenize` until it ends (it resumes)") from error
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}); run `audiolm tokenize` again") from error
-
-
-def check_stage(stage: Stage, tokenizers: TokenizerSizes, folder: str | Path) -> None:
-    """Raises UserError where a stage does not fit the tokens of a folder."""
-    rates = {"semantic": tokenizers.rates.semantic_hz, "acoustic": tokenizers.rates.acoustic_hz}
-    layout = stage.layout
-    for part in stage.streams:
-        if part.frames_hz != rates[part.stream]:
-            raise UserError(
-                f"stage {stage.name} expects {part.stream} tokens at {float(part.frames_hz):g} Hz but {folder} has "
-                f"{float(rates[part.stream]):g} Hz; set the stage's rates to the tokenizers'"
-            )
-    wanted = (layout.semantic_vocab, layout.codebook_size, layout.num_quantizers)
-    names = ("semantic_vocab", "codebook_size", "num_quantizers")
-    for name, value in zip(names, wanted, strict=True):
-        found = getattr(tokenizers, name)
-        fits = value == 0 or (value <= found if name == "num_quantizers" else value == found)
-        if not fits:
-            raise UserError(f"stage {stage.name} has {name} = {value} but the tokens of {folder} have {found}")
+    ranges: tuple[tuple[int, int], ...] = ()

@@ -1,80 +1,123 @@
-"""Each corpus's layout on disk, made small, becomes examples with speakers and side data."""
+"""Each corpus's layout on disk, made small, becomes examples with speakers and side data; from the command line too."""
 
 import json
 
 import numpy as np
 import pytest
 
-from audiolm_jax.audio import Waveform, write_audio
+from audiolm_jax.data.corpora import LibriLightCorpus, MaestroCorpus
+from audiolm_jax.data.utterances import read_utterance
 from audiolm_jax.errors import UserError
+from tests.data.tiny_corpora import LIBRI_LIGHT, MAESTRO, RATE_HZ, describe, ramp, write_libri_light, write_maestro
 
 tfds = pytest.importorskip("tensorflow_datasets")
+pytest.importorskip("apache_beam")
 
-from audiolm_jax.data.builders import AudiolmLibriLight, AudiolmLibriSpeech, AudiolmMaestro  # noqa: E402
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E402
 
-
-def write(path, num_samples, sample_rate_hz=16_000):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    samples = 0.25 * np.sin(np.arange(num_samples) / 10)
-    write_audio(path, Waveform(samples.astype(np.float32), sample_rate_hz))
+from audiolm_jax.data.builders import AudiolmLibriLight, AudiolmMaestro  # noqa: E402
+from audiolm_jax.data.prepare import main  # noqa: E402
 
 
-def prepare(builder_class, tmp_path):
-    builder = builder_class(data_dir=tmp_path / "prepared")
-    config = tfds.download.DownloadConfig(manual_dir=tmp_path / "manual")
+def prepare(builder, manual_dir):
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir, beam_runner=FnApiRunner())
     builder.download_and_prepare(download_config=config)
     return {split: list(tfds.as_numpy(builder.as_dataset(split))) for split in builder.info.splits}
 
 
-def test_libri_light(tmp_path):
-    book = tmp_path / "manual" / "small" / "100" / "sea_fairies_0812"
-    write(book / "one.flac", 2000)
-    write(book / "two.flac", 1000)
-    described = {
-        "book_meta": {"id": "2315", "title": "Sea Fairies", "meta_genre": "Literature"},
-        "snr": 6.5,
-        "voice_activity": [[0.0, 0.5], [0.75, 1.0]],
-    }
-    (book / "one.json").write_text(json.dumps(described))
-    examples = {example["key"].decode(): example for example in prepare(AudiolmLibriLight, tmp_path)["small"]}
-    assert set(examples) == {"100/sea_fairies_0812/one", "100/sea_fairies_0812/two"}
-    one, two = (examples[f"100/sea_fairies_0812/{name}"] for name in ("one", "two"))
-    assert one["speaker"] == b"100" and one["book_title"] == b"Sea Fairies" and one["snr"] == 6.5
-    np.testing.assert_array_equal(one["voice_activity"], described["voice_activity"])
-    assert one["audio"].dtype == np.int16 and len(one["audio"]) == 2000 and abs(one["audio"]).max() > 8000
-    assert np.isnan(two["snr"]) and two["voice_activity"].shape == (0, 2)
+@pytest.fixture(scope="module")
+def manual_dir(tmp_path_factory):
+    """Libri-Light with a recording that cannot be used and one of more than a minute."""
+    root = write_libri_light(tmp_path_factory.mktemp("libri_light"))
+    bad = root / "small/25/emma_librivox_64kb_mp3/emma_09_austen_64kb.flac"
+    bad.write_text("no audio")
+    bad.with_suffix(".json").write_text(json.dumps(describe("small/25/emma/emma_09_austen_64kb", [[0.0, 1.0]])))
+    long = root / "small/31/emma_librivox_64kb_mp3/emma_02_austen_64kb.json"
+    spans = [[0.0, 0.25], [0.5, 65.0], [65.5, 66.0]]
+    long.write_text(json.dumps(describe("small/31/emma/emma_02_austen_64kb", spans)))
+    return root
 
 
-def test_libri_speech(tmp_path):
-    chapter = tmp_path / "manual" / "dev-clean" / "19" / "198"
-    write(chapter / "19-198-0000.flac", 800)
-    (chapter / "19-198.trans.txt").write_text("19-198-0000 NORTHANGER ABBEY\n")
-    (example,) = prepare(AudiolmLibriSpeech, tmp_path)["dev_clean"]
-    assert example["speaker"] == b"19" and example["text"] == b"NORTHANGER ABBEY"
-    assert example["key"] == b"19/198/19-198-0000"
+@pytest.fixture(scope="module")
+def unlab_6k(manual_dir, tmp_path_factory):
+    builder = AudiolmLibriLight(config="unlab-6k", data_dir=tmp_path_factory.mktemp("prepared"))
+    return prepare(builder, manual_dir)
 
 
-def test_maestro(tmp_path):
-    root = tmp_path / "manual"
-    write(root / "2004" / "a.wav", 4410, 44_100)
-    write(root / "2006" / "b.wav", 4410, 44_100)
-    table = {
-        "canonical_composer": {"0": "Alban Berg", "1": "Franz Liszt"},
-        "canonical_title": {"0": "Sonata Op. 1", "1": "La Campanella"},
-        "split": {"0": "train", "1": "test"},
-        "year": {"0": 2004, "1": 2006},
-        "audio_filename": {"0": "2004/a.wav", "1": "2006/b.wav"},
-    }
-    (root / "maestro-v3.0.0.json").write_text(json.dumps(table))
-    found = prepare(AudiolmMaestro, tmp_path)
-    assert set(found) == {"train", "test"}
-    assert found["train"][0]["composer"] == b"Alban Berg" and found["test"][0]["year"] == 2006
-    assert len(found["train"][0]["audio"]) == 1600
+def test_libri_light_gives_the_utterances_of_the_corpus(unlab_6k, manual_dir, tmp_path):
+    corpus = LibriLightCorpus(manual_dir, "unlab-6k", cache_dir=tmp_path)
+    assert [len(corpus.train), len(corpus.heldout)] == [len(unlab_6k["train"]), len(unlab_6k["validation"])]
+    for split, utterances in (("train", corpus.train), ("validation", corpus.heldout)):
+        examples = {example["key"].decode(): example for example in unlab_6k[split]}
+        assert examples.keys() == {u.key for u in utterances}
+        for utterance in utterances:
+            example = examples[utterance.key]
+            assert example["audio"].dtype == np.int16 and example["speaker"].decode() == utterance.speaker
+            samples = np.round(read_utterance(utterance).samples * 32768).astype(np.int16)
+            np.testing.assert_array_equal(example["audio"], samples)
+            np.testing.assert_array_equal(example["ranges"], utterance.ranges)
+    speakers = [{example["speaker"] for example in unlab_6k[split]} for split in ("train", "validation")]
+    assert not speakers[0] & speakers[1]
 
 
-@pytest.mark.parametrize("builder", [AudiolmLibriLight, AudiolmLibriSpeech, AudiolmMaestro])
+def test_libri_light_keeps_what_its_json_says(unlab_6k):
+    key = "small/100/sea_fairies_0812_librivox_64kb_mp3/01_baum_sea_fairies_64kb"
+    (example,) = [e for split in unlab_6k.values() for e in split if e["key"].decode() == f"{key}_0000"]
+    assert example["book_id"] == b"2315" and example["book_title"] == b"Sea Fairies" and example["snr"] == 6.5
+    assert example["meta_genre"] == b"Literature"
+    spans = LIBRI_LIGHT[key][1]
+    parts = [ramp(3 * RATE_HZ)[int(start * RATE_HZ) : int(end * RATE_HZ)] for start, end in spans]
+    np.testing.assert_array_equal(example["audio"], np.concatenate(parts))
+
+
+def test_configs_are_the_subsets(manual_dir, tmp_path):
+    assert list(AudiolmLibriLight.builder_configs) == ["unlab-600", "unlab-6k", "unlab-60k"]
+    found = prepare(AudiolmLibriLight(config="unlab-600", data_dir=tmp_path), manual_dir)
+    assert {example["key"].decode().split("/")[0] for split in found.values() for example in split} == {"small"}
+
+
+def test_maestro_gives_the_utterances_of_the_corpus(tmp_path, capsys):
+    root = write_maestro(tmp_path / "m")
+    (root / MAESTRO[0][4]).write_bytes(b"")
+    (root / MAESTRO[1][4]).unlink()
+    found = prepare(AudiolmMaestro(data_dir=tmp_path / "prepared"), root)
+    assert {split: len(examples) for split, examples in found.items()} == {"train": 1, "validation": 1, "test": 1}
+    example = found["validation"][0]
+    assert example["composer"] == b"Alexander Scriabin" and example["year"] == 2006 and len(example["audio"]) == 4000
+    assert example["speaker"] == b"Alexander Scriabin: 3 Etudes, Op. 65"
+    told = capsys.readouterr().err.split("left out: ")[1:]
+    assert len(told) == 2 and "missing" in told[0] and "not audio" in told[1]
+    (utterance,) = MaestroCorpus(root).heldout
+    assert example["key"].decode() == utterance.key
+    samples = np.round(read_utterance(utterance, RATE_HZ).samples * 32768).astype(np.int16)
+    np.testing.assert_array_equal(example["audio"], samples)
+
+
+@pytest.mark.parametrize("builder", [AudiolmLibriLight, AudiolmMaestro])
 def test_a_missing_corpus_says_what_to_unpack(builder, tmp_path):
     (tmp_path / "manual").mkdir()
     (tmp_path / "manual" / "other.txt").write_text("not a corpus")
     with pytest.raises(UserError, match="unpack"):
-        prepare(builder, tmp_path)
+        prepare(builder(data_dir=tmp_path / "prepared"), tmp_path / "manual")
+
+
+def test_the_documented_command_prepares(manual_dir, tmp_path, capsys):
+    args = ["audiolm_libri_light/unlab-600", f"--manual_dir={manual_dir}", f"--data_dir={tmp_path}"]
+    assert main([*args, "--file_format=array_record"]) == 0
+    told = capsys.readouterr()
+    assert "left out: small/25/emma_librivox_64kb_mp3/emma_09_austen_64kb.flac: it is not audio" in told.err
+    assert "audiolm_libri_light/unlab-600/2.0.0: train: " in told.out
+    source = tfds.data_source("audiolm_libri_light/unlab-600", split="all", data_dir=tmp_path)
+    assert len(source) == 5 and len(source[4]["audio"]) > 0
+
+
+def test_mistakes_on_the_command_line_are_one_line(tmp_path, capsys):
+    for args, message in (
+        (["audiolm_libri_dark", "--data_dir", str(tmp_path)], "there is no dataset"),
+        (["audiolm_libri_light/unlab-6", "--data_dir", str(tmp_path)], "cannot be prepared"),
+        (["audiolm_maestro", "--data_dir", str(tmp_path), "--manual_dir", "/nowhere"], "cannot be prepared"),
+        (["audiolm_maestro", "--data_dir", str(tmp_path), "--runer=X"], "unknown argument --runer"),
+    ):
+        assert main(args) == 2
+        told = capsys.readouterr().err.strip().splitlines()
+        assert told[-1].startswith("error: ") and message in told[-1]

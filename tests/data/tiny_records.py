@@ -1,20 +1,13 @@
 """A folder of token records of known content."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
 
-from audiolm_jax.tokens.records import (
-    InputEntry,
-    ShardEntry,
-    TokenizerSizes,
-    TokenManifest,
-    TokenRecord,
-    encode_record,
-    write_manifest,
-    write_shard,
-)
+from audiolm_jax.tokens.manifest import InputEntry, ShardEntry, TokenizerSizes, write_inputs, write_manifest
+from audiolm_jax.tokens.records import TokenRecord, encode_record, write_shard
 from audiolm_jax.tokens.stages import PAPER_RATES, coarse_stage, fine_stage, semantic_stage
 
 SIZES = TokenizerSizes(PAPER_RATES, 16, 8, 4, "aa", "bb")
@@ -37,9 +30,9 @@ def make_record(key: str, speaker: str, num_samples: int, seed: int) -> TokenRec
 def write_folder(folder: Path, speakers: dict[str, int], seed: int = 0, sizes: TokenizerSizes = SIZES) -> Path:
     """Records of `speakers` (name to number of recordings), the last speaker held out, two shards a split."""
     rng = np.random.default_rng(seed)
-    shards = []
-    for split, names in (("train", list(speakers)[:-1]), ("heldout", list(speakers)[-1:])):
-        keys = [(f"{name}/{n}", name) for name in names for n in range(speakers[name])]
+    names = []
+    for split, spoken in (("train", list(speakers)[:-1]), ("heldout", list(speakers)[-1:])):
+        keys = [(f"{name}/{n}", name) for name in spoken for n in range(speakers[name])]
         lengths = rng.integers(320, 40_000, len(keys))
         made_by = {"semantic_fingerprint": sizes.semantic_fingerprint, "codec_fingerprint": sizes.codec_fingerprint}
         records = [
@@ -48,7 +41,10 @@ def write_folder(folder: Path, speakers: dict[str, int], seed: int = 0, sizes: T
         for number, part in enumerate((records[: len(records) // 2], records[len(records) // 2 :])):
             name = f"{split}-{number:05d}-of-00002.array_record"
             write_shard(folder / name, [encode_record(record) for record in part])
-            entries = (InputEntry(r.source, r.key, r.speaker, split, "ok", "", r.num_samples / 16_000) for r in part)
-            shards.append(ShardEntry(name, split, tuple(entries)))
-    write_manifest(folder, TokenManifest(sizes, {}, tuple(shards)))
+            entries = [InputEntry(r.source, r.key, r.speaker, split, "ok", "", r.num_samples / 16_000) for r in part]
+            seconds = sum(entry.seconds for entry in entries)
+            sha256 = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            write_inputs(folder, ShardEntry(name, split, len(part), len(part), seconds, "", sha256), entries)
+            names.append(name)
+    write_manifest(folder, sizes, {}, names)
     return folder

@@ -1,84 +1,84 @@
-"""Tokenising a folder: every file accounted for, the same tokens as one by one, and resuming."""
+"""Tokenising a corpus: every input accounted for, the same tokens as one by one, and resuming after any stop."""
 
 import dataclasses
+import errno
 import json
-import pickle
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from audiolm_jax.audio import Waveform, read_audio, write_audio
 from audiolm_jax.data.corpora import FolderCorpus
-from audiolm_jax.data.folder_tokens import tokenize_folder
 from audiolm_jax.errors import UserError
-from audiolm_jax.tokens import extract
-from audiolm_jax.tokens.records import decode_record, read_manifest
+from audiolm_jax.tokens import shard_work
+from audiolm_jax.tokens.device_engine import run_on_devices
+from audiolm_jax.tokens.extract import extract
+from audiolm_jax.tokens.manifest import InputEntry, read_inputs, read_manifest, read_speakers
+from audiolm_jax.tokens.part_files import part_file
+from audiolm_jax.tokens.records import SourceFile, decode_record
+from audiolm_jax.tokens.shard_work import WorkSettings
+from tests.tokens.tiny_job import BAD, GOOD, run, shard_bytes, write_corpus
 from tests.tokens.tiny_tokenizers import load, tiny_codec, tiny_semantic
 
-GOOD = {"amy/a": 5000, "amy/b": 16000, "bob/c": 9001, "cleo/d": 700, "dan/e": 320, "dan/f": 641}
+ROOT = Path(__file__).parents[2]
+
+
+def records_of(folder: Path) -> dict[str, bytes]:
+    """Every record as it stands on disk, by its key."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    found = {}
+    for shard in filter(lambda shard: shard.num_records, read_manifest(folder).shards):
+        data = ArrayRecordDataSource([str(folder / shard.name)]).__getitems__(list(range(shard.num_records)))
+        keys = [decode_record(record).key for record in data]
+        assert keys == [entry.key for entry in read_inputs(folder, shard) if entry.status == "ok"]
+        found |= dict(zip(keys, data, strict=True))
+    return found
+
+
+def entries_of(folder: Path) -> dict[str, InputEntry]:
+    shards = read_manifest(folder).shards
+    return {entry.key: entry for shard in shards for entry in read_inputs(folder, shard)}
 
 
 @pytest.fixture(scope="module")
 def corpus_dir(tmp_path_factory):
-    root = tmp_path_factory.mktemp("speech")
-    rng = np.random.default_rng(0)
-    for key, num_samples in GOOD.items():
-        loudness = np.repeat(rng.uniform(0, 0.5, num_samples // 500 + 1), 500)[:num_samples]
-        samples = (loudness * rng.uniform(-1, 1, num_samples)).astype(np.float32)
-        (root / key).parent.mkdir(exist_ok=True)
-        write_audio(root / f"{key}.wav", Waveform(samples, 16_000))
-    (root / "eve").mkdir()
-    (root / "eve" / "empty.wav").write_bytes(b"")
-    (root / "eve" / "text.wav").write_text("this is not audio at all, it is a line of text")
-    soundfile.write(root / "eve" / "long.flac", rng.uniform(-0.1, 0.1, 16000), 16_000)
-    data = (root / "eve" / "long.flac").read_bytes()
-    (root / "eve" / "cut.flac").write_bytes(data[: len(data) // 2])
-    (root / "eve" / "long.flac").unlink()
-    return root
-
-
-def run(corpus_dir: Path, output_dir: Path, **settings):
-    codec, codec_params = tiny_codec()
-    semantic, semantic_params = tiny_semantic()
-    return tokenize_folder(
-        corpus_dir, output_dir, codec, codec_params, semantic, semantic_params, {"codec_si_sdr_db": 1.0},
-        heldout_speakers=1, **settings,
-    )  # fmt: skip
-
-
-def records_of(folder: Path):
-    from array_record.python.array_record_data_source import ArrayRecordDataSource
-
-    found = {}
-    for shard in read_manifest(folder).shards:
-        source = ArrayRecordDataSource([str(folder / shard.name)]) if shard.records else []
-        records = [decode_record(source[i]) for i in range(len(source))]
-        assert [record.key for record in records] == [entry.key for entry in shard.records]
-        found |= {record.key: record for record in records}
-    return found
+    return write_corpus(tmp_path_factory.mktemp("speech"))
 
 
 @pytest.fixture(scope="module")
 def tokens_dir(corpus_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokens")
-    run(corpus_dir, folder, files_per_shard=3)
+    run(corpus_dir, folder)
     return folder
 
 
 def test_every_input_is_listed_with_what_became_of_it(corpus_dir, tokens_dir):
     manifest = read_manifest(tokens_dir)
-    entries = {entry.key: entry for shard in manifest.shards for entry in shard.inputs}
-    assert set(entries) == set(GOOD) | {"eve/empty", "eve/text", "eve/cut"}
+    entries = entries_of(tokens_dir)
+    assert set(entries) == {*GOOD, *BAD}
     assert {key for key, entry in entries.items() if entry.status == "ok"} == set(GOOD)
     assert "empty" in entries["eve/empty"].status and "cut short" in entries["eve/cut"].status
     assert len({entry.sha256 for entry in entries.values()}) == len(entries)
+    assert set(manifest.left_out) == set(BAD) and manifest.num_left_out == len(BAD)
+    listed = [json.loads(line) for line in (tokens_dir / "left_out.jsonl").read_text().splitlines()]
+    assert {entry["key"]: entry["status"] for entry in listed} == manifest.left_out
     assert manifest.gate == {"codec_si_sdr_db": 1.0}
     split = FolderCorpus(corpus_dir, heldout_speakers=1)
     assert {u.key for u in split.heldout} == {key for key, entry in entries.items() if entry.split == "heldout"}
-    speakers = manifest.summary()["speakers"]
-    assert speakers["heldout"] <= 1 and sum(speakers.values()) == 4
+    speakers = read_speakers(tokens_dir, "train")
+    keys = [
+        entry.key
+        for shard in manifest.shards_of("train")
+        for entry in read_inputs(tokens_dir, shard)
+        if entry.status == "ok"
+    ]
+    assert [speakers.names[speaker] for speaker in speakers.ids] == [key.split("/")[0] for key in keys]
 
 
 def test_tokens_equal_those_of_the_files_alone(corpus_dir, tokens_dir):
@@ -86,113 +86,150 @@ def test_tokens_equal_those_of_the_files_alone(corpus_dir, tokens_dir):
     semantic, semantic_params = tiny_semantic()
     records = records_of(tokens_dir)
     assert set(records) == set(GOOD)
-    for key, num_samples in GOOD.items():
+    for key, num_samples in list(GOOD.items())[2:4]:
         samples = read_audio(corpus_dir / f"{key}.wav", 16_000).samples[None]
-        record = records[key]
+        record = decode_record(records[key])
         assert record.num_samples == num_samples and record.speaker == key.split("/")[0]
         np.testing.assert_array_equal(record.semantic_tokens, semantic.tokenize(semantic_params, samples)[0])
         np.testing.assert_array_equal(record.acoustic_tokens, codec.encode(codec_params, samples)[0])
         assert record.codec_fingerprint == codec.fingerprint(codec_params)
 
 
-def test_batches_and_other_shards_give_the_same_records(corpus_dir, tokens_dir, tmp_path):
-    run(corpus_dir, tmp_path, files_per_shard=100, batch_size=3)
-    expected, found = records_of(tokens_dir), records_of(tmp_path)
-    assert set(expected) == set(found)
-    for key, record in expected.items():
-        np.testing.assert_array_equal(record.semantic_tokens, found[key].semantic_tokens)
-        np.testing.assert_array_equal(record.acoustic_tokens, found[key].acoustic_tokens)
+@pytest.mark.parametrize("settings", [{"batch_size": 3}, {"files_per_shard": 100, "batch_size": 4}])
+def test_batches_and_companions_change_no_byte_of_a_record(corpus_dir, tokens_dir, tmp_path, settings):
+    run(corpus_dir, tmp_path, **settings)
+    assert records_of(tmp_path) == records_of(tokens_dir)
 
 
-def test_a_stopped_job_resumes_and_ends_as_if_it_had_not_stopped(corpus_dir, tokens_dir, tmp_path, monkeypatch, capfd):
+def test_a_job_that_is_killed_in_the_middle_of_a_shard_ends_as_if_it_had_not_been(corpus_dir, tmp_path):
+    """By SIGKILL, which nothing can answer; `worker_counts.py` does it at many random moments."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(corpus_dir, whole, files_per_shard=1)
+    command = [sys.executable, "-m", "tests.tokens.tiny_job", str(corpus_dir), str(broken), "--slow", "0.5"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 240
+        while not shard_bytes(broken) or not list(broken.glob(".*.array_record.*.part")):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert list(broken.glob(".*.part")) and not (broken / "manifest.json").exists()
+    assert 0 < len(shard_bytes(broken)) < len(shard_bytes(whole))
+    run(corpus_dir, broken, files_per_shard=1)
+    assert shard_bytes(broken) == shard_bytes(whole)
+    assert not list(broken.glob(".*"))
+    assert read_manifest(broken) == read_manifest(whole)
+
+
+def test_what_is_done_is_kept_and_what_died_is_cleared(corpus_dir, tokens_dir, tmp_path, monkeypatch, capfd):
     written = []
-    real_write = extract.write_shard
+    real_write = shard_work.write_records
 
     def stop_at_the_third(path, records):
         if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(path.name)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path.name.split(".")[1] + ".array_record")
         return real_write(path, records)
 
-    monkeypatch.setattr(extract, "write_shard", stop_at_the_third)
-    with pytest.raises(BaseException):  # noqa: B017 (the runner decides how it passes an interrupt on)
-        run(corpus_dir, tmp_path, files_per_shard=3)
-    assert not (tmp_path / "manifest.json").exists()
+    monkeypatch.setattr(shard_work, "write_records", stop_at_the_third)
+    with pytest.raises(UserError, match="cannot write .*: No space left on device; make room .* what is done is kept"):
+        run(corpus_dir, tmp_path)
     with pytest.raises(UserError, match="manifest.json is missing"):
         read_manifest(tmp_path)
-    (tmp_path / ".train-00001-of-00002.array_record.1.part").write_bytes(b"half a shard")
+    # One part of a process that died, and one of a process that is alive.
+    (tmp_path / ".train-00001-of-00002.array_record.abc.part").write_bytes(b"half a shard")
     kept = {name: (tmp_path / name).stat().st_mtime_ns for name in written}
-
-    monkeypatch.setattr(extract, "write_shard", real_write)
-    resumed = run(corpus_dir, tmp_path, files_per_shard=3)
-    assert resumed == read_manifest(tokens_dir)
+    monkeypatch.setattr(shard_work, "write_records", real_write)
+    with part_file(tmp_path / "other.array_record") as living:
+        run(corpus_dir, tmp_path)
+        assert [path.name for path in tmp_path.glob(".*")] == [living.name]
+        living.write_bytes(b"")
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in written} == kept
-    assert not list(tmp_path.glob(".*"))
+    assert read_manifest(tmp_path) == read_manifest(tokens_dir)
     output = capfd.readouterr().err
+    assert "removed what workers that died had begun: train-00001-of-00002.array_record" in output
     assert "2 of" in output and "times real time" in output and "left out:" in output
 
-    run(corpus_dir, tmp_path, files_per_shard=3)
+    figures = run(corpus_dir, tmp_path)
+    assert (figures.kept_shards, figures.worked_seconds, figures.left_out) == (figures.shards, 0, len(BAD))
     assert "nothing left to do" in capfd.readouterr().err
 
 
 def test_other_weights_redo_the_shards(corpus_dir, tokens_dir, tmp_path):
-    run(corpus_dir, tmp_path, files_per_shard=100)
-    codec, codec_params = tiny_codec()
+    for scale in (2.0, 1.0):
+        run(corpus_dir, tmp_path, files_per_shard=100, scale=scale)
     semantic, _ = tiny_semantic()
-    changed = tokenize_folder(
-        corpus_dir, tmp_path, codec, codec_params, semantic, {"scale": 1.0}, {}, heldout_speakers=1, files_per_shard=100
-    )
+    changed = read_manifest(tmp_path)
     assert changed.tokenizers.semantic_fingerprint == semantic.fingerprint({"scale": 1.0})
-    assert changed.tokenizers.semantic_fingerprint != read_manifest(tokens_dir).tokenizers.semantic_fingerprint
-    assert json.loads((tmp_path / "manifest.json").read_text())["summary"]["records"]["train"] > 0
+    assert changed.digest != read_manifest(tokens_dir).digest
+    assert changed.summary()["records"]["train"] > 0
 
 
-def test_workers_elsewhere_load_the_tokenizers_and_no_weights_travel(monkeypatch):
-    monkeypatch.setattr(extract, "_RESIDENT", {})
-    sizes = load().sizes()
-    do_fn = extract.TokenizeShard(sizes, load, batch_size=1, total_files=1)
-    assert len(pickle.dumps(do_fn)) < 2000
-    do_fn.setup()
-    assert [found.sizes() for found in extract._RESIDENT.values()] == [sizes]
+def job(files, output_dir, **settings):
+    tokenizers = load()
+    sizes = tokenizers.sizes()
 
-    monkeypatch.setattr(extract, "_RESIDENT", {})
-    with pytest.raises(UserError, match="works in other processes"):
-        extract.TokenizeShard(sizes, None, 1, 1).setup()
-    changed = dataclasses.replace(sizes, codec_fingerprint="other")
-    with pytest.raises(UserError, match="the bundle changed"):
-        extract.TokenizeShard(changed, load, 1, 1).setup()
+    def engine(plans):
+        for _ in plans:
+            settings.get("before", lambda: None)()
+        run_on_devices(plans, tokenizers, sizes, WorkSettings())
+
+    return extract(files, output_dir, sizes, {}, engine, left_out=settings.get("left_out", ()))
 
 
-def test_flags_that_beam_does_not_know_are_told(corpus_dir, tmp_path):
-    for beam_args, named in ((["--heldout_speaker", "5"], "--heldout_speaker"), (["other"], "other")):
-        with pytest.raises(UserError, match=f"unknown argument {named};"):
-            run(corpus_dir, tmp_path, beam_args=beam_args)
-    assert extract.beam_options(["--runner=DirectRunner", "--direct_num_workers=2"])[1] is not None
-    assert extract.beam_options(["--runner=FlinkRunner", "--some_flag=2"])[1] is None
+def test_a_file_that_vanishes_is_listed_and_tried_again(corpus_dir, tmp_path, capfd):
+    root = tmp_path / "speech"
+    for name in ("a", "b"):
+        write_audio(root / f"{name}.wav", Waveform(np.full(2000, 0.1, np.float32), 16_000))
+    files = FolderCorpus(root, heldout_speakers=0).source_files()
+    away = tmp_path / "away.wav"
+    job(files, tmp_path / "out", before=lambda: (root / "b.wav").exists() and (root / "b.wav").rename(away))
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.num_records("train") == 1 and "it has vanished" in manifest.left_out["b"]
+    assert "1 files could not be read; run the command again" in capfd.readouterr().err
+
+    away.rename(root / "b.wav")
+    figures = job(files, tmp_path / "out")
+    assert (figures.records, figures.left_out, figures.kept_shards) == (2, 0, 0)
 
 
-def test_a_folder_without_readable_audio_is_a_user_error(tmp_path):
-    (tmp_path / "in").mkdir()
+def test_parts_of_a_file_are_decoded_once_and_give_what_cut_files_give(tmp_path, monkeypatch):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 24_000).astype(np.float32)
+    write_audio(tmp_path / "in" / "long.wav", Waveform(samples, 16_000))
+    decoded = read_audio(tmp_path / "in" / "long.wav").samples
+    ranges = (((0, 5000),), ((5000, 9000), (12_000, 13_000)), ((20_000, 24_001),))
+    files = [
+        SourceFile(str(tmp_path / "in" / "long.wav"), "long.wav", f"long_{n}", "s", "train", part)
+        for n, part in enumerate(ranges)
+    ]
+    times = []
+    real = shard_work.decode_audio
+    monkeypatch.setattr(shard_work, "decode_audio", lambda *args: times.append(1) or real(*args))
+    known = InputEntry("x.flac", "x", "s", "train", "it has no .json", "", 0.0)
+    job(files, tmp_path / "out", left_out=[known])
+    assert len(times) == 1
+    manifest = read_manifest(tmp_path / "out")
+    assert "24000 samples" in manifest.left_out["long_2"] and manifest.left_out["x"] == "it has no .json"
+    records = {key: decode_record(data) for key, data in records_of(tmp_path / "out").items()}
+    codec, codec_params = tiny_codec()
+    for key, cut in (("long_0", decoded[:5000]), ("long_1", np.r_[decoded[5000:9000], decoded[12_000:13_000]])):
+        assert records[key].num_samples == len(cut)
+        np.testing.assert_array_equal(records[key].acoustic_tokens, codec.encode(codec_params, cut[None])[0])
+
+
+def test_folders_that_refuse_and_folders_without_audio_are_user_errors(corpus_dir, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write .*file"):
+        run(corpus_dir, tmp_path / "file" / "out")
     with pytest.raises(UserError, match="no audio files"):
-        run(tmp_path / "in", tmp_path / "out")
+        extract([], tmp_path / "out", load().sizes(), {}, lambda plans: None)
+    (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.wav").write_bytes(b"")
     with pytest.raises(UserError, match="none of the 1 files"):
         run(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(UserError, match="was not written; do all workers see that folder"):
+        extract(FolderCorpus(corpus_dir).source_files(), tmp_path / "other", load().sizes(), {}, lambda plans: None)
 
 
-def test_long_recordings_are_encoded_in_windows_with_the_same_tokens(monkeypatch):
-    codec, codec_params = tiny_codec()
-    rows = [np.random.default_rng(0).uniform(-0.5, 0.5, length).astype(np.float32) for length in (40_001, 25_000)]
-    tokenizers = extract.Tokenizers(codec, codec_params, *tiny_semantic())
-    whole = extract.codec_tokens(tokenizers, rows)
-    monkeypatch.setattr(extract, "_WHOLE_SECONDS", 1.0)
-    windows = extract.codec_tokens(tokenizers, rows)
-    for samples, ours, theirs in zip(rows, windows, whole, strict=True):
-        assert len(ours) == -(-len(samples) // 320)
-        np.testing.assert_array_equal(ours, theirs)
-
-
-@pytest.mark.parametrize("num_samples", [1, 319, 16_000, 16_001, 160_000, 1_000_000])
-def test_padded_lengths_are_few_and_hold_the_audio(num_samples):
-    length = extract.padded_samples(num_samples, 16_000, 320)
-    assert length % 320 == 0 and num_samples <= length <= max(16_000, num_samples * 1.25) + 320
+def test_work_settings_do_not_change_with_the_shard():
+    assert dataclasses.asdict(WorkSettings()) == {"batch_size": 0, "read_threads": 2}
+    assert WorkSettings().rows() == 1 and WorkSettings(batch_size=5).rows() == 5

@@ -39,22 +39,28 @@ def tiny_codec():
         num_quantizers=3,
         codebook_size=16,
     )
-    keys = jax.random.split(jax.random.key(0), 3)
+    rng = np.random.default_rng(0)
+
+    def drawn(module, example):
+        # Only the shapes come from JAX: a start of the network itself would compile it operation by operation.
+        shapes = jax.eval_shape(lambda: module(config).init(jax.random.key(0), example)["params"])
+        return jax.tree.map(lambda leaf: (rng.normal(size=leaf.shape) * 0.3).astype(np.float32), shapes)
+
     params = {
-        "encoder": Encoder(config).init(keys[0], np.zeros((1, 640), np.float32))["params"],
-        "decoder": Decoder(config).init(keys[1], np.zeros((1, 2, 4), np.float32))["params"],
-        "codebooks": 0.1 * jax.random.normal(keys[2], (3, 16, 4)),
+        "encoder": drawn(Encoder, np.zeros((1, 640), np.float32)),
+        "decoder": drawn(Decoder, np.zeros((1, 2, 4), np.float32)),
+        "codebooks": rng.normal(size=(3, 16, 4)).astype(np.float32),
     }
     return SoundStream(config), params
 
 
-def tiny_semantic():
+def tiny_semantic(scale: float = 2.0):
     """The loudness tokenizer and its parameters."""
-    return LoudnessTokenizer(), {"scale": 2.0}
+    return LoudnessTokenizer(), {"scale": scale}
 
 
-def load():
+def load(scale: float = 2.0):
     """Both, as a Beam worker of another process loads them."""
-    from audiolm_jax.tokens.extract import Tokenizers
+    from audiolm_jax.tokens.tokenizers import Tokenizers
 
-    return Tokenizers(*tiny_codec(), *tiny_semantic())
+    return Tokenizers(*tiny_codec(), *tiny_semantic(scale))

@@ -1,0 +1,57 @@
+"""Folders on object storage (gs://, s3://), reached through etils.epath where a local path would do otherwise.
+
+`etils.epath` reads gs:// with TensorFlow if it is installed and with gcsfs otherwise, and s3:// with s3fs.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from etils import epath
+
+from audiolm_jax.errors import UserError
+
+SCHEMES = ("gs://", "s3://", "az://")
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether a file or folder lies on object storage."""
+    return os.fspath(path).startswith(SCHEMES)
+
+
+def any_path(path: str | os.PathLike) -> Path | epath.Path:
+    """An absolute path of either kind."""
+    return epath.Path(path) if is_remote(path) else Path(path).absolute()
+
+
+def check_access(folder: str | os.PathLike) -> None:
+    """Asks a folder on object storage whether it is there, and does nothing for a local one.
+
+    Raises:
+        UserError: no library for it is installed, there are no credentials, or no network.
+    """
+    if not is_remote(folder):
+        return
+    try:
+        epath.Path(folder).exists()
+    except Exception as error:  # noqa: BLE001 (every one of the libraries has errors of its own)
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{os.fspath(folder)} cannot be reached: {reason}") from error
+
+
+def fetch_folder(folder: str | os.PathLike) -> Path:
+    """The folder itself if it is local, else a copy of its files in a temporary folder.
+
+    Raises:
+        UserError: the folder cannot be reached, or is not there.
+    """
+    if not is_remote(folder):
+        return Path(folder)
+    check_access(folder)
+    files = [path for path in epath.Path(folder).iterdir() if path.is_file()] if epath.Path(folder).is_dir() else []
+    if not files:
+        raise UserError(f"{os.fspath(folder)} is not there, or holds no files")
+    copy = Path(tempfile.mkdtemp(prefix="audiolm-"))
+    for path in files:
+        path.copy(copy / path.name)
+    return copy

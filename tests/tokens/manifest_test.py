@@ -1,0 +1,120 @@
+"""Manifests come back as they were written, are small, and damage is told in one line."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from audiolm_jax.errors import UserError
+from audiolm_jax.tokens import manifest as manifests
+from audiolm_jax.tokens.manifest import InputEntry, ShardEntry, TokenizerSizes
+from audiolm_jax.tokens.stages import PAPER_RATES, TokenizerRates, coarse_stage, fine_stage, semantic_stage
+
+SIZES = TokenizerSizes(PAPER_RATES, 1024, 1024, 12, "aa", "bb")
+
+
+def write_folder(folder, counts=(2, 1), left_out=()):
+    """Train shards with `counts` records, each shard with one input more that was left out."""
+    names = []
+    for index, count in enumerate(counts):
+        name = f"train-{index}"
+        entries = [
+            InputEntry(f"{n}.flac", f"{index}/{n}", f"speaker{n % 2}", "train", "ok", "00", 1.5) for n in range(count)
+        ]
+        entries.append(InputEntry("x.flac", f"{index}/x", "x", "train", "x.flac is empty", "", 0.0))
+        shard = ShardEntry(name, "train", count + 1, count, 1.5 * count, "digest", f"hash{index}")
+        manifests.write_inputs(folder, shard, entries)
+        assert manifests.read_inputs(folder, shard) == tuple(entries)
+        names.append(name)
+    manifests.write_inputs(folder, ShardEntry("held", "heldout", 0, 0, 0.0, "d", "h"), [])
+    return manifests.write_manifest(folder, SIZES, {"codec_si_sdr_db": 3.0}, [*names, "held"], left_out)
+
+
+def test_manifests_round_trip(tmp_path):
+    written = write_folder(tmp_path)
+    read = manifests.read_manifest(tmp_path)
+    assert read == written and read.digest == written.digest
+    assert [shard.name for shard in read.shards_of("train")] == ["train-0", "train-1"]
+    assert read.shards_of("heldout") == () and read.num_records("train") == 3
+    assert read.left_out == {"0/x": "x.flac is empty", "1/x": "x.flac is empty"} and read.num_left_out == 2
+    assert read.summary()["speakers"] == {"train": 2, "heldout": 0}
+    assert read.summary()["hours"]["train"] == pytest.approx(4.5 / 3600)
+    with pytest.raises(UserError, match="unknown split"):
+        read.shards_of("test")
+    speakers = manifests.read_speakers(tmp_path, "train")
+    assert speakers.names == ("speaker0", "speaker1") and speakers.ids.dtype == np.int32
+    assert speakers.ids.tolist() == [0, 1, 0] and isinstance(speakers.ids, np.memmap)
+    assert len(manifests.read_speakers(tmp_path, "heldout").ids) == 0
+
+
+def test_other_content_has_another_digest(tmp_path):
+    assert write_folder(tmp_path / "a", (2, 1)).digest != write_folder(tmp_path / "b", (2,)).digest
+
+
+def test_a_manifest_stays_small_however_many_inputs_are_left_out(tmp_path):
+    many = [InputEntry(f"{n}.flac", f"m/{n}", "s", "train", "no voice in it", "", 0.0) for n in range(3000)]
+    written = write_folder(tmp_path, left_out=many)
+    assert len(written.left_out) == manifests.MAX_LISTED and written.num_left_out == 3002
+    assert (tmp_path / "manifest.json").stat().st_size < 100_000
+    assert len((tmp_path / manifests.LEFT_OUT_NAME).read_text().splitlines()) == 3002
+
+
+def test_damage_is_a_user_error(tmp_path):
+    shards = write_folder(tmp_path).shards
+    path = tmp_path / "manifest.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"schema": 2', '"schema": 1'))
+    with pytest.raises(UserError, match="schema 1, this version reads 2; tokenize again"):
+        manifests.read_manifest(tmp_path)
+    for damaged in ("{", "[]", json.dumps({"schema": 2})):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match="damaged"):
+            manifests.read_manifest(tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match="audiolm tokenize"):
+        manifests.read_manifest(tmp_path)
+
+    ids = tmp_path / "train.speaker_ids.npy"
+    for damaged in (np.int32([0, 7]), np.float32([0, 1]), np.array([{}], object)):
+        np.save(ids, damaged)
+        with pytest.raises(UserError, match="missing or damaged"):
+            manifests.read_speakers(tmp_path, "train")
+    ids.unlink()
+    with pytest.raises(UserError, match="missing or damaged"):
+        manifests.read_speakers(tmp_path, "train")
+
+    side = manifests.inputs_path(tmp_path, "train-0")
+    side.write_text("\n".join(side.read_text().splitlines()[:-1]))
+    with pytest.raises(UserError, match="lists 2 inputs, the manifest 3"):
+        manifests.read_inputs(tmp_path, shards[0])
+    side.write_text("{")
+    assert manifests.read_header(tmp_path, "train-0") is None
+    with pytest.raises(UserError, match="missing or damaged"):
+        manifests.write_manifest(tmp_path, SIZES, {}, ["train-0"])
+    side.unlink()
+    with pytest.raises(UserError, match="is missing"):
+        manifests.read_inputs(tmp_path, shards[0])
+
+
+def test_headers_tell_runs_of_speakers(tmp_path):
+    entries = [InputEntry("", str(n), speaker, "train", "ok", "", 1.0) for n, speaker in enumerate("aabba")]
+    shard = ShardEntry("s", "train", 5, 5, 5.0, "d", "h")
+    manifests.write_inputs(tmp_path, shard, entries, num_unread=3)
+    header = manifests.read_header(tmp_path, "s")
+    assert header == manifests.ShardHeader(shard, (("a", 2), ("b", 2), ("a", 1)), 3)
+    assert dataclasses.asdict(header.shard)["num_records"] == 5
+
+
+def test_stages_are_checked_against_the_tokens():
+    for stage in (semantic_stage(), coarse_stage(), fine_stage(), coarse_stage(num_coarse_quantizers=3)):
+        manifests.check_stage(stage, SIZES, "d")
+    for stage, message in (
+        (semantic_stage(semantic_vocab=512), "semantic_vocab = 512"),
+        (coarse_stage(codebook_size=2048), "codebook_size = 2048"),
+        (fine_stage(num_quantizers=16), "num_quantizers = 16"),
+        (coarse_stage(TokenizerRates(16_000, 640, 24_000, 320)), "acoustic tokens at 75 Hz"),
+        (semantic_stage(TokenizerRates(16_000, 320, 16_000, 320)), "semantic tokens at 50 Hz"),
+    ):
+        with pytest.raises(UserError, match=message):
+            manifests.check_stage(stage, SIZES, "d")
