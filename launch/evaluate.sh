@@ -21,7 +21,7 @@ fi
 
 # need NAME EXTRA: an interpreter with an extra of the package.
 need() {
-  [[ -n "${VENV_PYTHON:-}" ]] || make_environment "$1" "$ROOT[$2]"
+  [[ -n "${VENV_PYTHON:-}" ]] || make_environment "$1" "${ROOT}[$2]"
   python="${VENV_PYTHON:-$VENV/bin/python}"
 }
 

@@ -6,7 +6,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-make_environment test "$ROOT[train,eval,test]"
+make_environment test "${ROOT}[train,eval,test]"
 cd "$ROOT"
 "$VENV/bin/python" -m ruff check .
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}" TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"

@@ -20,7 +20,7 @@ DATA="$1" WORK="$2"
 HELDOUT_SPEAKERS="${HELDOUT_SPEAKERS:-20}"
 mkdir -p "$WORK"
 if [[ -z "${VENV_PYTHON:-}" ]]; then
-  make_environment train "$ROOT[train,eval]"
+  make_environment train "${ROOT}[train,eval]"
   VENV_PYTHON="$VENV/bin/python"
 fi
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"

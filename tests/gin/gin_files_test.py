@@ -19,6 +19,7 @@ from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.semantic.w2v_bert import W2vBertConfig
 from audiolm_jax.training import experiment
+from audiolm_jax.training.warm_start import continue_from, init_from
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "gin" / "exp").glob("*.gin"))
@@ -110,20 +111,24 @@ def test_a_file_that_binds_registers_dynamically(path):
 
 def test_the_sizes_in_gin_are_those_in_the_code():
     assert load("codec_small")[0].learner.config == SoundStreamConfig.small()
-    assert load("codec_paper")[0].learner.config == SoundStreamConfig.paper()
+    assert load("codec_librilight_paper")[0].learner.config == SoundStreamConfig.paper()
     assert load("w2v_bert_small")[0].learner.config == W2vBertConfig.small()
-    assert load("w2v_bert_xl_paper")[0].learner.config == W2vBertConfig.xl()
+    assert load("w2v_bert_xl_librilight_paper")[0].learner.config == W2vBertConfig.xl()
     assert load("kmeans_small")[0].learner.tokenizer == SemanticTokenizerConfig.small()
-    assert load("kmeans_paper")[0].learner.tokenizer == SemanticTokenizerConfig.xl()
+    assert load("kmeans_librilight_paper")[0].learner.tokenizer == SemanticTokenizerConfig.xl()
     for stage in ("semantic", "coarse", "fine"):
-        learner = load(f"{stage}_paper")[0].learner
+        learner = load(f"{stage}_librilight_paper")[0].learner
         assert learner.config == TransformerConfig.paper()
-        assert learner.stage == load(f"{stage}_paper")[0].feed.stage
+        assert learner.stage == load(f"{stage}_librilight_paper")[0].feed.stage
 
 
 def test_the_stages_have_the_papers_crops():
-    seconds = {name: load(f"{name}_paper")[0].learner.stage.crop_seconds for name in ("semantic", "coarse", "fine")}
-    assert seconds == {"semantic": 30, "coarse": 10, "fine": 3}
+    for name, crop_seconds in (("semantic", 30), ("coarse", 10), ("fine", 3)):
+        for variant in ("paper", "paper_v5e", "paper_v5p", "paper_v6e", "24_layers"):
+            built = load(f"{name}_librilight_{variant}")[0]
+            assert built.learner.stage.crop_seconds == crop_seconds
+            assert (built.feed.batch_size, built.options.steps) == (256, 1_000_000)
+            assert built.learner.config.num_layers == (24 if variant == "24_layers" else 12)
 
 
 def test_classifiers_have_the_papers_shape_and_the_classes_of_their_data():
@@ -138,6 +143,14 @@ def test_overrides_need_no_quotes_and_are_parsed_last():
     built, text = load("codec_small", "STEPS=7", "SCHEDULE=constant", "STRIDES=(2,4,5,8)")
     assert built.options.steps == 7
     assert "SCHEDULE = 'constant'" in text
+
+
+def test_a_run_starts_from_one_other_run_in_one_way():
+    assert load("codec_small")[0].warm_start is None
+    assert load("codec_small", "INIT_FROM=a")[0].warm_start == init_from("a")
+    assert load("codec_small", "CONTINUE_FROM=a")[0].warm_start == continue_from("a")
+    with pytest.raises(UserError, match="INIT_FROM and CONTINUE_FROM are both set"):
+        load("codec_small", "INIT_FROM=a", "CONTINUE_FROM=b")
 
 
 @pytest.mark.parametrize(
