@@ -64,10 +64,14 @@ def rms_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
 def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     """Drops elements with probability `rate` to the nearest 1/256, and scales the rest up by the exact share kept.
 
-    Eight random bits per element: random numbers are a visible part of a training step on CPU.
+    Eight random bits per element, cut from words of 32: random numbers are a visible part of a training step, and
+    JAX draws a whole word for every byte that it is asked for.
     """
     threshold = round(rate * 256)
-    keep = jax.random.bits(key, x.shape, jnp.uint8) >= threshold
+    *rows, width = x.shape
+    words = jax.random.bits(key, (*rows, -(-width // 4)), jnp.uint32)
+    drawn = lax.bitcast_convert_type(words, jnp.uint8).reshape(*rows, -1)[..., :width]
+    keep = drawn >= threshold
     return jnp.where(keep, x * (256 / (256 - threshold)), 0).astype(x.dtype)
 
 
