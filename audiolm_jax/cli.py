@@ -110,6 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--data", action="append", default=[], metavar="DIR", help="needed only where classes are counted in a folder"
     )
+    check.add_argument(
+        "--train_only", action="store_true", help="compile the train step alone: a third of the time"
+    )
     arguments.add_json(check)
 
     tokenize = command(

@@ -27,7 +27,7 @@ def check(args: Namespace) -> int:
     """Compiles a training for devices that need not be there, and tells what it needs of them."""
     from audiolm_jax.check.check import check
 
-    report = check(args.experiment, args.topology, args.slices, args.overrides, args.data)
+    report = check(args.experiment, args.topology, args.slices, args.overrides, args.data, args.train_only)
     if args.json != "-":
         print(report.to_text())
     _write_json(args.json, report.to_json())

@@ -59,6 +59,12 @@ def test_what_does_not_fit_is_an_error_that_names_arrays_and_macro():
     assert "Traceback" not in done.stderr
 
 
+def test_the_train_step_may_be_compiled_alone():
+    done = run("semantic_small", "--topology", "cpu:2", "--train_only", "--json", "-", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert [step["name"] for step in json.loads(done.stdout)["steps"]] == ["train"]
+
+
 def test_a_batch_that_does_not_divide_is_told_in_one_line():
     done = run("semantic_small", "--topology", "cpu:4", "--set=BATCH_SIZE=6")
     assert done.returncode == 2 and "change BATCH_SIZE" in done.stderr and "Traceback" not in done.stderr
