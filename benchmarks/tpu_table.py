@@ -3,9 +3,9 @@
 
     python benchmarks/tpu_table.py --output work/tpu_checks [--only coarse] [--write docs/tpu.md]
 
-Each row is one `audiolm check ... --json`, in a process of its own, one to three minutes on two cores. Rows that are
-done are kept in --output, so that a run that was stopped goes on; `--again` checks them anew. `--write` puts the table
-between the two markers of a Markdown file, else it is printed. Needs libtpu (pip install "audiolm_jax[check]").
+Each row is one `audiolm check ... --train_only --json`, in a process of its own, about a minute on two cores. Rows that
+are done are kept in --output, so that a run that was stopped goes on; `--again` checks them anew. `--write` puts the
+table between the two markers of a Markdown file, else it is printed. Needs libtpu (pip install "audiolm_jax[check]").
 """
 
 import argparse
@@ -45,10 +45,7 @@ def check(folder: Path, experiment: str, topology: str, slices: int, again: bool
     if path.exists() and not again:
         return json.loads(path.read_text())
     command = [sys.executable, "-m", "audiolm_jax.cli", "check", experiment, "--topology", topology]
-    command += ["--slices", str(slices), "--json", str(path)]
-    # Evaluation and sampling, which take twice as long to compile, for the paper's own experiments only.
-    if topology != PAPER or "24_layers" in experiment:
-        command.append("--train_only")
+    command += ["--slices", str(slices), "--train_only", "--json", str(path)]
     print(" ".join(command[2:]), file=sys.stderr, flush=True)
     started = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -65,27 +62,25 @@ def check(folder: Path, experiment: str, topology: str, slices: int, again: bool
 def line(report: dict) -> str:
     """A row of the table."""
     if report.get("failed"):
-        return f"| {report['experiment']} | {report['topology']} | not built |" + " |" * 10
+        return f"| {report['experiment']} | {report['topology']} | not built |" + " |" * 9
     train = report["steps"][0]
     mesh = "x".join(str(report["mesh"][axis]) for axis in ("data", "fsdp", "tensor"))
     start = f"| {report['experiment']} | {report['topology']} | {mesh} | {report['batch_size']} "
     hbm = f"| {train['needed_bytes'] / GIB:.1f} / {report['chip']['usable_hbm_bytes'] / GIB:.1f} "
     if not report["fits"]:
-        return start + hbm + "| does not fit |" + " |" * 7
+        return start + hbm + "| does not fit |" + " |" * 6
     flops, times = train["flops"], train["times"]
     if times is None:
-        return f"{start}{hbm}| {flops['model'] / 1e12:.1f} | {flops['hardware'] / 1e12:.1f} | not readable |" + " |" * 5
+        return f"{start}{hbm}| {flops['model'] / 1e12:.1f} | {flops['hardware'] / 1e12:.1f} | not readable |" + " |" * 4
     sent = {kind: use["ici_bytes"] + use["dcn_bytes"] for kind, use in train["collectives"].items()}
     by_size = sorted(sent.items(), key=lambda item: -item[1])
     largest = ", ".join(f"{kind} {size / 1e6:.0f}" for kind, size in by_size if size > 5e5)
     estimate = times["compiler_seconds"]
-    token = next((step for step in report["steps"] if step["name"] == "token"), None)
     return (
         start + hbm
         + f"| {flops['model'] / 1e12:.1f} | {flops['hardware'] / 1e12:.1f} | {train['chip_hbm_bytes'] / 1e9:.1f} "
         + f"| {largest or '-'} | {times['step_seconds'] * 1e3:.1f} | {train['mfu']:.1%} "
-        + (f"| {estimate * 1e3:.0f} " if estimate else "| - ")
-        + (f"| {token['times']['step_seconds'] * 1e3:.2f} |" if token and token["times"] else "| - |")
+        + (f"| {estimate * 1e3:.0f} |" if estimate else "| - |")
     )  # fmt: skip
 
 
@@ -93,7 +88,7 @@ def table(reports: list[dict]) -> str:
     """The table in Markdown."""
     head = (
         "experiment", "topology", "mesh", "batch", "HBM GiB", "model TFLOP", "executed TFLOP", "HBM GB/chip",
-        "sent MB/chip", "step ms", "MFU", "compiler's ms", "token ms",
+        "sent MB/chip", "step ms", "MFU", "compiler's ms",
     )  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *map(line, reports)]
     built = next((report for report in reports if "versions" in report), None)

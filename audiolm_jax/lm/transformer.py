@@ -68,9 +68,10 @@ def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     JAX draws a whole word for every byte that it is asked for.
     """
     threshold = round(rate * 256)
-    *rows, width = x.shape
-    words = jax.random.bits(key, (*rows, -(-width // 4)), jnp.uint32)
-    drawn = lax.bitcast_convert_type(words, jnp.uint8).reshape(*rows, -1)[..., :width]
+    *rows, length, width = x.shape
+    words = jax.random.bits(key, (*rows, -(-length // 4), width), jnp.uint32)
+    quarters = [(words >> shift).astype(jnp.uint8) for shift in (0, 8, 16, 24)]
+    drawn = jnp.concatenate(quarters, axis=-2)[..., :length, :]
     keep = drawn >= threshold
     return jnp.where(keep, x * (256 / (256 - threshold)), 0).astype(x.dtype)
 
