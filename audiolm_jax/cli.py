@@ -13,6 +13,18 @@ from audiolm_jax.extras import how_to_install
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one subcommand and returns the exit code: 0, 2 after a user's mistake (told in one line), 130 after ^C."""
+    try:
+        try:
+            return _run(argv)
+        finally:
+            # A reader that has gone (`audiolm info | head`) is noticed here rather than by Python at exit.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(argv: list[str] | None) -> int:
     args, beam_args = _parser().parse_known_args(argv)
     command = f"eval {args.metric}" if args.command == "eval" else args.command
     if beam_args and args.command != "tokenize":
@@ -24,9 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         return _fail(command, str(error))
     except BrokenPipeError:
-        # The reader of our output has gone (`audiolm info | head`); keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(command, f"{where}{error.strerror or error}")
