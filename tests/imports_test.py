@@ -151,6 +151,7 @@ def test_all_but_the_training_data_imports_without_the_extras():
     needs_extras = {
         "data.audio_tasks",
         "data.builders",
+        "data.example_source",
         "data.prepare",
         "data.prepared",
         "data.tasks",

@@ -31,7 +31,7 @@ from audiolm_jax.check.report import Report, StepReport
 from audiolm_jax.check.roofline import Places, collective_uses, roofline, wrapped_axes
 from audiolm_jax.check.steps import Step, sampling_steps, training_steps
 from audiolm_jax.check.work import program_work
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.parallel.mesh import make_mesh
 from audiolm_jax.parallel.topology import Topology, open_topology, parse_topology
 from audiolm_jax.training import experiment
@@ -130,7 +130,7 @@ def _measure(step: Step, chip: Chip | None, places: Places, generation: str, tel
             compiled = step.traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         if not ran_out(str(error)):
-            raise UserError(f"{generation}: XLA cannot compile the {step.name} step: {_first_line(error)}") from error
+            raise UserError(f"{generation}: XLA cannot compile the {step.name} step: {first_line(error)}") from error
         tell(f"the {step.name} step does not fit")
         held = sum(buffer.bytes for buffer in arguments)
         return StepReport(
@@ -145,7 +145,7 @@ def _measure(step: Step, chip: Chip | None, places: Places, generation: str, tel
         program = parse_program(compiled.as_text(), step.iterations)
     except jax.errors.JaxRuntimeError as error:
         # A libtpu that is newer than jaxlib can write programs that jaxlib cannot read.
-        tell(f"its traffic and times are not known: jaxlib cannot read this libtpu's program ({_first_line(error)}); "
+        tell(f"its traffic and times are not known: jaxlib cannot read this libtpu's program ({first_line(error)}); "
              "install the libtpu that belongs to this jax: pip install 'jax[tpu]'")
         program = None
     temporaries = [] if program is None else temporary_buffers(program)
@@ -180,10 +180,6 @@ def _interruptible():
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _temporaries_dominate(step: StepReport) -> bool:

@@ -7,6 +7,7 @@ are never trimmed. An example is {"samples": float32[T'], "speaker", "key"}; `Au
 schema of `AudioFeed` of it.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
@@ -17,10 +18,10 @@ import tensorflow_datasets as tfds
 
 from audiolm_jax.audio import Waveform, resample
 from audiolm_jax.data.crops import crop_bounds, with_gain
+from audiolm_jax.data.example_source import ENDLESS, TRAIN, Examples, replace_mixture, replace_task
 from audiolm_jax.data.feed import AudioFeed
 from audiolm_jax.data.order import ExampleOrder, hash_uniform
 from audiolm_jax.data.prepared import PreparedCorpus
-from audiolm_jax.data.tasks import ENDLESS, TRAIN, VALIDATION, interleave
 from audiolm_jax.errors import UserError
 
 _SPECS = {
@@ -43,30 +44,15 @@ def _mapped(dataset: tf.data.Dataset, function, *names: str) -> tf.data.Dataset:
     return dataset.map(convert)
 
 
-def _refuse_shuffling(shuffle: bool, seed: int | None) -> None:
-    if shuffle or seed is not None:
-        raise ValueError("recordings are read in an order of their own; pass shuffle=False and no seed")
-
-
-class FeedDataSource(seqio.DataSource):
+@dataclasses.dataclass(frozen=True)
+class FeedExamples:
     """One corpus of an AudioFeed: the examples that the feed draws from it, in the feed's order.
 
     "train" has no end; "validation" holds every held-out recording that can be read once.
     """
 
-    def __init__(self, feed: AudioFeed, corpus: int):
-        self.feed = feed
-        self.corpus = corpus
-        super().__init__(splits=(TRAIN, VALIDATION), caching_permitted=False)
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        """Any number of hosts can share one corpus."""
-        return True
-
-    def list_shards(self, split: str) -> Sequence[str]:
-        """One name: sharding is by index, not by file."""
-        return [split]
+    feed: AudioFeed
+    corpus: int
 
     @functools.cached_property
     def _places(self) -> list[int]:
@@ -90,69 +76,54 @@ class FeedDataSource(seqio.DataSource):
         samples = np.zeros(0, np.float32) if example is None else example["samples"][: example["num_samples"]]
         return samples, utterance.speaker.encode(), utterance.key.encode()
 
-    def get_dataset(
-        self,
-        split: str = TRAIN,
-        shuffle: bool = False,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-    ) -> tf.data.Dataset:
+    def dataset(self, split: str, shard: seqio.ShardInfo) -> tf.data.Dataset:
         """Examples by index; shards are index modulo number of shards."""
-        _refuse_shuffling(shuffle, seed)
         length = ENDLESS if split == TRAIN else len(self.feed.corpora[self.corpus].heldout)
-        shard = shard_info or seqio.ShardInfo(index=0, num_shards=1)
         ordinals = tf.data.Dataset.range(shard.index, length, shard.num_shards).map(lambda n: {"ordinal": n})
         if split == TRAIN:
             return _mapped(ordinals, self._training, "ordinal")
         return _mapped(ordinals, self._heldout, "ordinal").filter(lambda example: tf.size(example["samples"]) > 0)
 
 
-class PreparedDataSource(seqio.DataSource):
-    """A prepared dataset as crops: "train" pass after pass without end, "validation" once."""
+@dataclasses.dataclass(frozen=True)
+class PreparedExamples:
+    """A prepared dataset as crops: "train" pass after pass without end, "validation" once.
 
-    def __init__(
-        self,
-        corpus: PreparedCorpus,
-        sample_rate_hz: int,
-        crop_samples: int,
-        seed: int = 0,
-        gain_db: tuple[float, float] | None = None,
-    ):
-        self.corpus = corpus
-        self._sample_rate_hz = sample_rate_hz
-        self._crop_samples = crop_samples
-        self._seed = seed
-        self._gain_db = gain_db
-        super().__init__(splits=(TRAIN, VALIDATION), caching_permitted=False)
+    Hosts read ranges of records, not files.
 
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        """Hosts read ranges of records, not files."""
-        return True
+    Attributes:
+        corpus: the dataset.
+        sample_rate_hz: of the crops.
+        crop_samples: T.
+        seed: of crops and gains.
+        gain_db: (low, high) of a uniform random gain of training crops, None for none.
+    """
 
-    def list_shards(self, split: str) -> Sequence[str]:
-        """One name, see `supports_arbitrary_sharding`."""
-        return [split]
+    corpus: PreparedCorpus
+    sample_rate_hz: int
+    crop_samples: int
+    seed: int = 0
+    gain_db: tuple[float, float] | None = None
 
     def _crop(self, purpose: str, audio, speaker, key: bytes, turn: np.ndarray) -> tuple[np.ndarray, bytes, bytes]:
         """The crop of one example in one pass."""
         name = key.decode()
         rate_hz = self.corpus.builder.info.features[self.corpus.audio].sample_rate
-        if rate_hz != self._sample_rate_hz:
-            waveform = resample(Waveform(audio.astype(np.float32) / 32768, rate_hz), self._sample_rate_hz)
+        if rate_hz != self.sample_rate_hz:
+            waveform = resample(Waveform(audio.astype(np.float32) / 32768, rate_hz), self.sample_rate_hz)
             audio = np.clip(np.round(waveform.samples * 32768), -32768, 32767)
-        uniform = hash_uniform(self._seed, f"{purpose}crop", name, int(turn))
-        start, stop = crop_bounds(len(audio), self._crop_samples, uniform)
+        uniform = hash_uniform(self.seed, f"{purpose}crop", name, int(turn))
+        start, stop = crop_bounds(len(audio), self.crop_samples, uniform)
         samples = audio[start:stop].astype(np.float32) / 32768
-        if self._gain_db is not None and not purpose:
-            samples = with_gain(samples, self._gain_db, hash_uniform(self._seed, "gain", name, int(turn)))
+        if self.gain_db is not None and not purpose:
+            samples = with_gain(samples, self.gain_db, hash_uniform(self.seed, "gain", name, int(turn)))
         speaker = speaker if isinstance(speaker, bytes) else str(int(speaker)).encode()
         return samples, speaker, key
 
-    def _pass(self, split: str, shard: seqio.ShardInfo | None) -> tf.data.Dataset:
+    def _pass(self, split: str, shard: seqio.ShardInfo) -> tf.data.Dataset:
         """This host's part of the records, in the order of the files."""
         name = self.corpus.train_split if split == TRAIN else self.corpus.heldout_split
-        if shard is not None and shard.num_shards > 1:
+        if shard.num_shards > 1:
             name = tfds.even_splits(name, shard.num_shards, drop_remainder=False)[shard.index]
         try:
             return self.corpus.builder.as_dataset(
@@ -162,16 +133,9 @@ class PreparedDataSource(seqio.DataSource):
             known = ", ".join(self.corpus.builder.info.splits)
             raise UserError(f"{self.corpus.name} has the splits {known}; got {name}") from error
 
-    def get_dataset(
-        self,
-        split: str = TRAIN,
-        shuffle: bool = False,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-    ) -> tf.data.Dataset:
+    def dataset(self, split: str, shard: seqio.ShardInfo) -> tf.data.Dataset:
         """Examples in the order of the files; each host has a share of every split's records."""
-        _refuse_shuffling(shuffle, seed)
-        records = self._pass(split, shard_info)
+        records = self._pass(split, shard)
         turns = tf.data.Dataset.range(ENDLESS if split == TRAIN else 1)
         features = {"audio": self.corpus.audio, "speaker": self.corpus.speaker, "key": self.corpus.key}
 
@@ -212,14 +176,9 @@ class AudioFeatureConverter(seqio.FeatureConverter):
         return ds.map(convert)
 
 
-def _replace_task(name: str, source: seqio.DataSource) -> None:
-    if name in seqio.TaskRegistry.names():
-        seqio.TaskRegistry.remove(name)
-    feature = seqio.ContinuousFeature(dtype=tf.float32, rank=1)
+def _replace_audio_task(name: str, examples: Examples) -> None:
     # Speaker and key stay with the example, but are nothing that a converter pads.
-    seqio.TaskRegistry.add(
-        name, source=source, preprocessors=[], output_features={"samples": feature}, shuffle_buffer_size=None
-    )
+    replace_task(name, examples, [], {"samples": seqio.ContinuousFeature(dtype=tf.float32, rank=1)})
 
 
 def register_feed_tasks(feed: AudioFeed, names: Sequence[str], name: str = "audiolm_audio") -> tuple[str, ...]:
@@ -240,8 +199,8 @@ def register_feed_tasks(feed: AudioFeed, names: Sequence[str], name: str = "audi
         raise UserError(f"the feed has {len(feed.corpora)} corpora, but the names are {', '.join(names)}")
     tasks = tuple(f"{name}_{corpus}" for corpus in names)
     for corpus, task in enumerate(tasks):
-        _replace_task(task, FeedDataSource(feed, corpus))
-    _replace_mixture(name, dict(zip(tasks, feed.order.shares, strict=True)), feed.order)
+        _replace_audio_task(task, FeedExamples(feed, corpus))
+    replace_mixture(name, dict(zip(tasks, feed.order.shares, strict=True)), feed.order)
     return tasks
 
 
@@ -263,7 +222,7 @@ def register_prepared_task(
         seed: of crops and gains.
         gain_db: (low, high) of a uniform random gain of training crops, None for none.
     """
-    _replace_task(name, PreparedDataSource(corpus, sample_rate_hz, crop_samples, seed, gain_db))
+    _replace_audio_task(name, PreparedExamples(corpus, sample_rate_hz, crop_samples, seed, gain_db))
 
 
 def register_audio_mixture(name: str, shares: Mapping[str, float], seed: int = 0) -> None:
@@ -273,14 +232,7 @@ def register_audio_mixture(name: str, shares: Mapping[str, float], seed: int = 0
     exactly; held-out examples come Task by Task.
     """
     order = ExampleOrder((np.zeros(1, np.int32),) * len(shares), seed, False, tuple(shares.values()))
-    _replace_mixture(name, shares, order)
-
-
-def _replace_mixture(name: str, shares: Mapping[str, float], order: ExampleOrder) -> None:
-    if name in seqio.MixtureRegistry.names():
-        seqio.MixtureRegistry.remove(name)
-    sample = functools.partial(interleave, order=order)
-    seqio.MixtureRegistry.add(name, [(task, float(share)) for task, share in shares.items()], sample_fn=sample)
+    replace_mixture(name, shares, order)
 
 
 def audio_dataset(

@@ -32,30 +32,39 @@ __all__ = ["CORPUS_KINDS", "Corpus", "FolderCorpus", "LibriLightCorpus", "Maestr
 
 
 class Corpus(Protocol):
-    """What a feed and the extraction ask of a corpus."""
+    """What a feed and the extraction ask of a corpus; each kind of corpus says how it is listed."""
+
+    @property
+    def listing(self) -> Listing:
+        """What a scan of the corpus finds; made when it is first asked for."""
 
     @property
     def utterances(self) -> UtteranceList:
         """All of them, in an order that depends on names only."""
+        return self.listing.utterances
 
     @property
     def train(self) -> UtteranceList:
         """Those to train on."""
+        return self.listing.train
 
     @property
     def heldout(self) -> UtteranceList:
         """Those of other speakers, for evaluation only."""
+        return self.listing.heldout
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
         """Files, or parts of them, that cannot be used."""
+        return self.listing.left_out
 
     def source_files(self) -> SourceFiles:
-        """All utterances with their splits, as `tokens.extract` wants them."""
+        """All utterances with their splits, as `tokens.extract` wants them; those of one file are neighbours."""
+        return self.listing.source_files()
 
 
 @dataclasses.dataclass(frozen=True)
-class FolderCorpus:
+class FolderCorpus(Corpus):
     """Every audio file below a folder.
 
     The speaker of a file is the first folder below the root (`root/ls19/x.flac` is spoken by "ls19"), or the file's
@@ -83,7 +92,12 @@ class FolderCorpus:
         _check_count(self.heldout_speakers)
 
     @functools.cached_property
-    def _listing(self) -> Listing:
+    def listing(self) -> Listing:
+        """All recordings in the order of their keys; what cannot be read is found when it is read.
+
+        Raises:
+            UserError: the folder is missing or holds no audio, or two files differ only in their suffix.
+        """
         root = any_path(self.root)
         found: dict[str, tuple[str, str]] = {}
         for path in audio_files(root):
@@ -101,37 +115,9 @@ class FolderCorpus:
         names = heldout_speaker_names(speakers, self.heldout_speakers, self.seed)
         return Listing(table, heldout_files(table, names, self.heldout_speakers, self.seed))
 
-    @property
-    def utterances(self) -> UtteranceList:
-        """All recordings in the order of their keys.
-
-        Raises:
-            UserError: the folder is missing or holds no audio, or two files differ only in their suffix.
-        """
-        return self._listing.utterances
-
-    @property
-    def train(self) -> UtteranceList:
-        """Recordings to train on."""
-        return self._listing.train
-
-    @property
-    def heldout(self) -> UtteranceList:
-        """Recordings of the held-out speakers, for evaluation only."""
-        return self._listing.heldout
-
-    @property
-    def left_out(self) -> tuple[LeftOut, ...]:
-        """Nothing: what cannot be read is found when it is read."""
-        return ()
-
-    def source_files(self) -> SourceFiles:
-        """All recordings as `tokens.extract` wants them, each with its split."""
-        return self._listing.source_files()
-
 
 @dataclasses.dataclass(frozen=True)
-class LibriLightCorpus:
+class LibriLightCorpus(Corpus):
     """Libri-Light as it was unpacked, cut by its voice activity when it is read.
 
     An utterance is a segment: neighbouring stretches of speech of one recording, without the silence between them, of
@@ -162,7 +148,13 @@ class LibriLightCorpus:
             raise UserError(f"the length of a segment must be positive, got {self.segment_seconds} s")
 
     @functools.cached_property
-    def _listing(self) -> Listing:
+    def listing(self) -> Listing:
+        """All segments by recording and then by number, and what cannot be used: recordings without usable voice
+        activity, and voice activity after the end of a recording.
+
+        Raises:
+            UserError: the folder or a part is missing, or no recording in it can be used.
+        """
         root = Path(self.root)
         parts = libri_light.parts_of(root, self.subset)
         listing = libri_light.list_libri_light(
@@ -171,37 +163,9 @@ class LibriLightCorpus:
         tell_left_out(listing.left_out)
         return listing
 
-    @property
-    def utterances(self) -> UtteranceList:
-        """All segments, by recording and then by number.
-
-        Raises:
-            UserError: the folder or a part is missing, or no recording in it can be used.
-        """
-        return self._listing.utterances
-
-    @property
-    def train(self) -> UtteranceList:
-        """Segments to train on."""
-        return self._listing.train
-
-    @property
-    def heldout(self) -> UtteranceList:
-        """Segments of the held-out speakers, for evaluation only."""
-        return self._listing.heldout
-
-    @property
-    def left_out(self) -> tuple[LeftOut, ...]:
-        """Recordings that cannot be used, and voice activity after the end of a recording."""
-        return self._listing.left_out
-
-    def source_files(self) -> SourceFiles:
-        """All segments as `tokens.extract` wants them; those of one recording are neighbours."""
-        return self._listing.source_files()
-
 
 @dataclasses.dataclass(frozen=True)
-class MaestroCorpus:
+class MaestroCorpus(Corpus):
     """MAESTRO v3 in its own splits, its recordings cut evenly when they are read.
 
     There are no speakers; the composition takes their place, so none is on both sides. An utterance is a segment of up
@@ -226,40 +190,18 @@ class MaestroCorpus:
             raise UserError(f"held out is MAESTRO's validation or test split, got {self.heldout_split!r}")
 
     @functools.cached_property
-    def _listing(self) -> Listing:
+    def listing(self) -> Listing:
+        """The segments of both splits, by recording and then by number, and the recordings that are missing, cannot be
+        read, or whose composition is in another split too.
+
+        Raises:
+            UserError: the folder has no table or none of the recordings.
+        """
         listing = maestro.list_maestro(
             Path(self.root), self.heldout_split, self.segment_seconds, self.cache_dir
         )
         tell_left_out(listing.left_out)
         return listing
-
-    @property
-    def utterances(self) -> UtteranceList:
-        """The segments of both splits, by recording and then by number.
-
-        Raises:
-            UserError: the folder has no table or none of the recordings.
-        """
-        return self._listing.utterances
-
-    @property
-    def train(self) -> UtteranceList:
-        """Segments of the train split."""
-        return self._listing.train
-
-    @property
-    def heldout(self) -> UtteranceList:
-        """Segments of the held-out split, for evaluation only."""
-        return self._listing.heldout
-
-    @property
-    def left_out(self) -> tuple[LeftOut, ...]:
-        """Recordings that are missing, cannot be read, or whose composition is in another split too."""
-        return self._listing.left_out
-
-    def source_files(self) -> SourceFiles:
-        """All segments as `tokens.extract` wants them; those of one recording are neighbours."""
-        return self._listing.source_files()
 
 
 def open_corpus(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.tokens.manifest import ShardEntry
 from audiolm_jax.tokens.records import TokenRecord, decode_record
 
@@ -71,8 +71,7 @@ class RecordShards(Sequence[TokenRecord]):
         try:
             data = reader.read([position])[0]
         except Exception as error:  # the reader raises bare RuntimeErrors and ValueErrors with a line of its own
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise UserError(f"cannot read {where} ({reason[0][:200]}); {_BRING_BACK}") from error
+            raise UserError(f"cannot read {where} ({first_line(error)[:200]}); {_BRING_BACK}") from error
         try:
             return decode_record(data)
         except UserError as error:

@@ -14,8 +14,8 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from audiolm_jax.data.example_source import ENDLESS, TRAIN, ExampleSource, replace_mixture, replace_task
 from audiolm_jax.data.examples import join, prefix_and_target
-from audiolm_jax.data.order import ExampleOrder
 from audiolm_jax.data.token_source import TokenSource
 from audiolm_jax.errors import UserError
 from audiolm_jax.tokens.alignment import Crop
@@ -23,35 +23,16 @@ from audiolm_jax.tokens.layout import EOS
 from audiolm_jax.tokens.records import decode_record, encode_record
 from audiolm_jax.tokens.stages import Stage
 
-# TensorFlow only reads data here; left alone it would take the accelerator's memory from JAX.
-tf.config.set_visible_devices([], "GPU")
 
-# seqio's names for the splits of a folder of records.
-TRAIN, VALIDATION = "train", "validation"
-ENDLESS = np.iinfo(np.int64).max
-# More examples than any held-out folder has, fewer than any host's part of an endless one.
-_LONGEST_VALIDATION = 1 << 40
-
-
-class TokenDataSource(seqio.DataSource):
+@dataclasses.dataclass(frozen=True)
+class TokenExamples:
     """One folder of a TokenSource: encoded records with their crops, by index.
 
     "train" has no end; "validation" holds every held-out crop once. Shards are index modulo number of shards.
     """
 
-    def __init__(self, source: TokenSource, folder: int):
-        self.source = source
-        self.folder = folder
-        super().__init__(splits=(TRAIN, VALIDATION), caching_permitted=False)
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        """Any number of hosts can share one folder."""
-        return True
-
-    def list_shards(self, split: str) -> Sequence[str]:
-        """One name: sharding is by index, not by file."""
-        return [split]
+    source: TokenSource
+    folder: int
 
     def _read(self, split: str, index: np.ndarray) -> tuple[bytes, np.int64, np.bool_]:
         if split == TRAIN:
@@ -60,18 +41,9 @@ class TokenDataSource(seqio.DataSource):
             record, crop = self.source.heldout[self.folder][int(index)]
         return encode_record(record), np.int64(crop.start), np.bool_(crop.is_end)
 
-    def get_dataset(
-        self,
-        split: str = TRAIN,
-        shuffle: bool = False,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-    ) -> tf.data.Dataset:
+    def dataset(self, split: str, shard: seqio.ShardInfo) -> tf.data.Dataset:
         """{"record": bytes, "start": int64, "is_end": bool}; see `TokenRecord` and `Crop`."""
-        if shuffle or seed is not None:
-            raise ValueError("records are read in an order that is drawn by index; pass shuffle=False and no seed")
         length = ENDLESS if split == TRAIN else len(self.source.heldout[self.folder])
-        shard = shard_info or seqio.ShardInfo(index=0, num_shards=1)
 
         def read(index):
             values = tf.numpy_function(functools.partial(self._read, split), [index], (tf.string, tf.int64, tf.bool))
@@ -145,22 +117,6 @@ def task_feature_lengths_of(stage: Stage) -> dict[str, int]:
     return {"prefix": stage.max_prefix_length, "targets": stage.max_target_length}
 
 
-def interleave(
-    datasets: Sequence[tf.data.Dataset], rates: Sequence[float], seed: int | None, order: ExampleOrder
-) -> tf.data.Dataset:
-    """Endless datasets in the order of their slots; others, which are held-out ones, one after the other."""
-    lengths = [int(dataset.cardinality()) for dataset in datasets]
-    if not all(length == tf.data.INFINITE_CARDINALITY or length > _LONGEST_VALIDATION for length in lengths):
-        return functools.reduce(lambda first, second: first.concatenate(second), datasets)
-
-    def folder_of(index):
-        folder = tf.numpy_function(lambda i: np.int64(order.slot(int(i))[0]), [index], tf.int64)
-        folder.set_shape(())
-        return folder
-
-    return tf.data.Dataset.choose_from_datasets(datasets, tf.data.Dataset.range(ENDLESS).map(folder_of))
-
-
 @dataclasses.dataclass(frozen=True)
 class StageTasks:
     """What `register_tasks` registered for one stage: the Mixture's name, and the Task of each folder."""
@@ -207,25 +163,16 @@ def register_tasks(
         if mixture_name in seqio.MixtureRegistry.names() and sources == [source] * len(sources):
             continue
         shares = source.order.shares
-        if mixture_name in seqio.MixtureRegistry.names():
-            seqio.MixtureRegistry.remove(mixture_name)
         vocabulary = seqio.PassThroughVocabulary(stage.layout.vocab_size, EOS)
         feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
         for folder, task_name in enumerate(task_names):
-            if task_name in seqio.TaskRegistry.names():
-                seqio.TaskRegistry.remove(task_name)
-            seqio.TaskRegistry.add(
+            replace_task(
                 task_name,
-                source=TokenDataSource(source, folder),
-                preprocessors=[functools.partial(crop_to_ids, stage=stage)],
-                output_features={"prefix": feature, "targets": feature},
-                shuffle_buffer_size=None,
+                TokenExamples(source, folder),
+                [functools.partial(crop_to_ids, stage=stage)],
+                {"prefix": feature, "targets": feature},
             )
-        seqio.MixtureRegistry.add(
-            mixture_name,
-            list(zip(task_names, shares, strict=True)),
-            sample_fn=functools.partial(interleave, order=source.order),
-        )
+        replace_mixture(mixture_name, dict(zip(task_names, shares, strict=True)), source.order)
     return registered
 
 
@@ -234,7 +181,8 @@ def _registered_source(task_name: str) -> TokenSource | None:
     if task_name not in seqio.TaskRegistry.names():
         return None
     source = seqio.TaskRegistry.get(task_name).source
-    return source.source if isinstance(source, TokenDataSource) else None
+    examples = source.examples if isinstance(source, ExampleSource) else None
+    return examples.source if isinstance(examples, TokenExamples) else None
 
 
 def stage_dataset(

@@ -5,8 +5,10 @@ part of every parameter and gathers it when needed) and `tensor` (each device co
 table, `parallel.rules`, says which named axis of an array goes to which of them.
 """
 
+import bisect
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -158,6 +160,7 @@ def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
     return NamedSharding(mesh, BATCH_SPEC)
 
 
+@functools.lru_cache(maxsize=16)  # the same for every batch of a run
 def host_rows(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
     """The rows of a global batch that this process's devices hold, ascending; what its feed has to read.
 
@@ -169,13 +172,13 @@ def host_rows(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
 
 def global_batch(batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int) -> dict[str, jax.Array]:
     """This process's rows (those of `host_rows`, in that order) as global arrays of `batch_size` rows on the mesh."""
-    sharding = batch_sharding(mesh, batch_size)
-    position = {row: place for place, row in enumerate(host_rows(mesh, batch_size))}
+    sharding, held = batch_sharding(mesh, batch_size), host_rows(mesh, batch_size)
 
     def place(rows: np.ndarray) -> jax.Array:
         def part(index):
             start, stop, _ = index[0].indices(batch_size)
-            return rows[position[start] : position[start] + stop - start]
+            first = bisect.bisect_left(held, start)
+            return rows[first : first + stop - start]
 
         return jax.make_array_from_callback((batch_size, *rows.shape[1:]), sharding, part)
 

@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.parallel import hosts
 from audiolm_jax.training import checksums
 
@@ -391,7 +391,6 @@ def _reason(error: BaseException) -> str:
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO):
         if os.strerror(number) in text:
             return os.strerror(number)
-    lines = text.strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
+    return first_line(error)[:160]
 
 

@@ -21,7 +21,7 @@ from audiolm_jax.classifier.learner import ClipClassifierLearner
 from audiolm_jax.data.corpora import Corpus, open_corpus
 from audiolm_jax.data.feed import TokenFeed
 from audiolm_jax.data.voice_activity import SEGMENT_SECONDS
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import MeshSizes
 from audiolm_jax.training import loop
@@ -225,7 +225,7 @@ def load(
     except (TypeError, ValueError) as error:
         # gin adds lines with the call to the message; the first is the constructor's own.
         place = "" if isinstance(error, UserError) else f"{exp}: "
-        raise UserError(place + _first_line(error)) from error
+        raise UserError(place + first_line(error)) from error
     return experiment, text
 
 
@@ -243,7 +243,7 @@ def parse(exp: str | Path, overrides: Sequence[str] = (), data: str | Sequence[s
     try:
         gin.parse_config_file(str(path))
     except (OSError, ImportError, SyntaxError, ValueError, NameError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: {_first_line(error)}") from error
+        raise UserError(f"{path}: {first_line(error)}") from error
     finally:
         logging.disable(logging.NOTSET)
     settings = [_setting(override) for override in overrides]
@@ -260,7 +260,7 @@ def parse(exp: str | Path, overrides: Sequence[str] = (), data: str | Sequence[s
     try:
         gin.finalize()
     except ValueError as error:
-        raise UserError(f"{path}: {_first_line(error)}") from error
+        raise UserError(f"{path}: {first_line(error)}") from error
     # One binding a line, however long, so that lines can be compared; without gin's rulers of the same length.
     lines = gin.config_str(max_line_length=10_000).splitlines()
     return "\n".join(line for line in lines if not line.startswith("# ==")) + "\n"
@@ -365,8 +365,3 @@ def _fixed_lines(text: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     return [line for line in lines if line.split(" = ")[0] not in _FREE_MACROS]
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -14,6 +14,7 @@ import numpy as np
 import tqdm
 
 from audiolm_jax import files
+from audiolm_jax.data.batches import BatchShapes
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import (
@@ -27,7 +28,7 @@ from audiolm_jax.training.broken_step import RecentSteps
 from audiolm_jax.training.checkpoints import Checkpoints
 from audiolm_jax.training.learner import Batch, Learner
 from audiolm_jax.training.logging import RunLog
-from audiolm_jax.training.program import BatchShapes, make_program, sample_key
+from audiolm_jax.training.program import make_program, sample_key
 from audiolm_jax.training.progress import Clock, MetricTotals
 from audiolm_jax.training.state import TrainState
 from audiolm_jax.training.stop_signal import StopSignal

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from audiolm_jax.data.batches import BatchShapes
 from audiolm_jax.parallel.mesh import batch_sharding, mesh_context, replicated, state_shardings
 from audiolm_jax.parallel.replication import check_split
 from audiolm_jax.training.learner import Batch, Learner
@@ -17,8 +18,6 @@ from audiolm_jax.training.state import Metrics, TrainState
 
 # What a random key is for; folded into the run's root key before the step is.
 _PURPOSE_INIT, _PURPOSE_TRAIN, _PURPOSE_SAMPLE = 0, 1, 2
-
-BatchShapes = dict[str, jax.ShapeDtypeStruct]
 
 
 @dataclasses.dataclass(frozen=True)
