@@ -19,10 +19,12 @@ _MODULE_OF_NAME = {
     "write_audio": "audiolm_jax.audio",
 }
 
-__all__ = ["AudioLM", "UserError", "Waveform", "__version__", "read_audio", "write_audio"]
+__all__ = ["AudioLM", "UserError", "Waveform", "__version__", "pretrained", "read_audio", "write_audio"]
 
 
 def __getattr__(name):
+    if name == "pretrained":
+        return import_module("audiolm_jax.pretrained")
     if name not in _MODULE_OF_NAME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULE_OF_NAME[name]), name)

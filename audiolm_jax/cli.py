@@ -231,20 +231,51 @@ def _parser() -> argparse.ArgumentParser:
     arguments.add_bundle(codec)
     arguments.add_json(codec)
 
+    bring = command(
+        "import",
+        commands.import_model,
+        "Take a published model from its Hugging Face folder: HuBERT, wav2vec 2.0, w2v-BERT 2.0, EnCodec, DAC or Mimi. "
+        "With centroids an encoder becomes a semantic tokenizer. Nothing in the folder is run.",
+        "audiolm import hubert-base-ls960 --kmeans km500.bin --layer 9 --output work/hubert\n"
+        "  audiolm import encodec_24khz --num_quantizers 8 --output work/encodec",
+    )
+    bring.add_argument("source", metavar="SOURCE", help="folder with config.json and model.safetensors")
+    bring.add_argument("--output", required=True, metavar="DIR", help="folder of the imported model")
+    bring.add_argument("--kmeans", metavar="FILE", help="centroids of an encoder's layer: a joblib file, or .npy")
+    bring.add_argument("--layer", type=arguments.whole, metavar="N", help="that they belong to, as transformers counts")
+    bring.add_argument(
+        "--num_quantizers", type=arguments.positive, metavar="N", help="levels of a codec's tokens (default all)"
+    )
+    bring.add_argument("--licence", help="of the weights (default that of the model card, or of the published model)")
+    bring.add_argument("--overwrite", action="store_true", help="replace an imported model that is there")
+    arguments.add_json(bring)
+
+    export = command(
+        "export",
+        commands.export_model,
+        "Write an imported model back as a Hugging Face folder, which transformers' from_pretrained reads.",
+        "audiolm export work/hubert --output hubert-again",
+    )
+    export.add_argument("model", metavar="DIR", help="folder of an imported model")
+    export.add_argument("--output", required=True, metavar="DIR", help="folder of config.json and model.safetensors")
+    export.add_argument("--overwrite", action="store_true", help="replace a model that is there")
+
     bundle = command(
         "bundle",
         commands.bundle,
-        "Make a bundle from the work directories of trainings: first of the tokenizers (--codec, --kmeans), then of "
-        "the whole system (--tokenizers and the stages that were trained on their tokens). Classifiers can be added "
-        "to a bundle later (--system).",
+        "Make a bundle from the work directories of trainings, or imported models: first of the tokenizers (--codec, "
+        "--kmeans), then of the whole system (--tokenizers and the stages that were trained on their tokens). "
+        "Classifiers can be added to a bundle later (--system).",
         "audiolm bundle work/tokenizers --codec work/codec --kmeans work/kmeans --name mine --licence CC-BY-4.0\n"
         "  audiolm bundle work/bundle --tokenizers work/tokenizers "
         "--semantic work/semantic --coarse work/coarse --fine work/fine\n"
         "  audiolm bundle work/bundle --system work/bundle --detector work/detector --overwrite",
     )
     bundle.add_argument("output", metavar="OUT", help="folder of the new bundle")
-    bundle.add_argument("--codec", metavar="DIR", help="work directory of a codec")
-    bundle.add_argument("--kmeans", metavar="DIR", help="work directory of the k-means on a w2v-BERT")
+    bundle.add_argument("--codec", metavar="DIR", help="work directory of a codec, or an imported one")
+    bundle.add_argument(
+        "--kmeans", metavar="DIR", help="work directory of a k-means, or an encoder imported with centroids"
+    )
     bundle.add_argument("--w2v_bert", metavar="DIR", help="of the w2v-BERT's own training, to record its steps too")
     bundle.add_argument("--tokenizers", metavar="DIR", help="a bundle whose tokenizers are taken")
     for stage in commands.STAGES:
@@ -255,12 +286,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     bundle.add_argument("--speaker", metavar="DIR", help="work directory of a speaker classifier, for its embeddings")
     bundle.add_argument("--name", help="of the system")
-    bundle.add_argument("--licence", help="of the weights; required with --codec")
+    bundle.add_argument("--licence", help="of the weights; needed where any were trained here")
     bundle.add_argument(
         "--data", action="append", default=[], metavar="TEXT", help="what it was trained on, for the model card"
     )
     bundle.add_argument("--prompt", metavar="FILE", help="a WAV file that goes with it")
-    bundle.add_argument("--weight_dtype", choices=("float16", "bfloat16"), default="float16", help="default float16")
+    bundle.add_argument(
+        "--weight_dtype", choices=("float16", "bfloat16", "float32"),
+        help="default float16, float32 where a part was imported",
+    )  # fmt: skip
     bundle.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
 
     evaluate = subparsers.add_parser(
@@ -289,10 +323,12 @@ def _parser() -> argparse.ArgumentParser:
     info = command(
         "info",
         commands.info,
-        "Tell what is in a bundle: sizes, rates, licence, training data and figures.",
+        "Tell what is in a bundle or an imported model: sizes, rates, licence, training data and figures.",
         "audiolm info small --json -",
     )
-    info.add_argument("bundle", nargs="?", default="small", metavar="DIR", help="a bundle (default small)")
+    info.add_argument(
+        "bundle", nargs="?", default="small", metavar="DIR", help="a bundle or an imported model (default small)"
+    )
     arguments.add_json(info)
     return parser
 

@@ -200,9 +200,17 @@ def codec(args: Namespace) -> int:
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.codec.chunked import DEFAULT_CHUNK_SECONDS, decode_chunked, encode_chunked
     from audiolm_jax.evaluation.signal_quality import si_sdr_db
+    from audiolm_jax.pretrained.imported_model import is_imported
+    from audiolm_jax.pretrained.loaded import LoadedCodec, load
 
-    bundle = Bundle.load(args.bundle)
-    codec, params = bundle.codec, bundle.codec_params
+    if is_imported(args.bundle):
+        imported = load(args.bundle)
+        if not isinstance(imported, LoadedCodec):
+            raise UserError(f"{args.bundle} holds an encoder; give --bundle a bundle or an imported codec")
+        codec, params = imported.codec, imported.params
+    else:
+        bundle = Bundle.load(args.bundle)
+        codec, params = bundle.codec, bundle.codec_params
     levels = args.num_quantizers or codec.num_quantizers
     if levels > codec.num_quantizers:
         raise UserError(f"--num_quantizers is {levels}, but this codec has {codec.num_quantizers} levels")
@@ -238,6 +246,31 @@ def codec(args: Namespace) -> int:
     return 0
 
 
+def import_model(args: Namespace) -> int:
+    """Takes a published model from its Hugging Face folder."""
+    from audiolm_jax.pretrained.description import describe, describe_in_words
+    from audiolm_jax.pretrained.imported_model import check_output, read_huggingface, write_imported
+
+    check_output(args.output, args.overwrite)  # before gigabytes are read
+    model = read_huggingface(args.source, args.licence, args.kmeans, args.layer, args.num_quantizers)
+    written = write_imported(model, args.output, args.overwrite)
+    if args.json != "-":
+        print(describe_in_words(written))
+    _write_json(args.json, describe(written))
+    return 0
+
+
+def export_model(args: Namespace) -> int:
+    """Writes an imported model back as a Hugging Face folder."""
+    from audiolm_jax.pretrained.export import export_huggingface
+    from audiolm_jax.pretrained.imported_model import read_imported
+
+    model = read_imported(args.model)
+    export_huggingface(model, args.output, overwrite=args.overwrite)
+    print(f"{args.output}: {model.kind.name} (licence: {model.licence})", file=sys.stderr)
+    return 0
+
+
 def bundle(args: Namespace) -> int:
     """Puts work directories together as a bundle."""
     from audiolm_jax.bundle import describe_in_words
@@ -251,8 +284,8 @@ def bundle(args: Namespace) -> int:
             "and classifiers to add them"
         )
     if args.codec is not None:
-        if not (args.kmeans and args.name and args.licence):
-            raise UserError("with --codec give --kmeans, --name and --licence too")
+        if not (args.kmeans and args.name):
+            raise UserError("with --codec give --kmeans and --name too")
         if stages or classifiers or args.prompt:
             raise UserError("stages, classifiers and --prompt go with --tokenizers: make a bundle of these first")
         made = export_tokenizers(
@@ -308,13 +341,19 @@ def evaluate(args: Namespace) -> int:
 
 
 def info(args: Namespace) -> int:
-    """Tells what is in a bundle."""
-    from audiolm_jax.bundle import Bundle, describe, describe_in_words
+    """Tells what is in a bundle, or in an imported model."""
+    from audiolm_jax import bundle
+    from audiolm_jax.pretrained import description
+    from audiolm_jax.pretrained.imported_model import is_imported, read_imported
 
-    bundle = Bundle.load(args.bundle)
+    told, teller = (
+        (read_imported(args.bundle), description)
+        if is_imported(args.bundle)
+        else (bundle.Bundle.load(args.bundle), bundle)
+    )
     if args.json != "-":
-        print(describe_in_words(bundle))
-    _write_json(args.json, describe(bundle))
+        print(teller.describe_in_words(told))
+    _write_json(args.json, teller.describe(told))
     return 0
 
 

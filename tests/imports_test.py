@@ -15,6 +15,7 @@ RANK = {
     "spectral": 0,
     "codec": 1,
     "semantic": 1,
+    "pretrained": 2,
     "tokens": 2,
     "data": 3,
     "lm": 4,
@@ -37,12 +38,16 @@ LEAVES = {
     "files",
     "object_storage",
     "fingerprint",
+    "plain_json",
+    "weight_file",
     "png",
     "training.state",
     "training.optimizers",
     "training.learner",
 }
-PARALLEL_IMPORTERS = {"spectral", "codec", "lm", "training", "generation", "check", "commands", "parallel"}
+PARALLEL_IMPORTERS = {
+    "spectral", "codec", "pretrained", "lm", "training", "generation", "check", "commands", "parallel"
+}  # fmt: skip
 # Needed for training only, so a plain installation has none of them.
 EXTRAS_ONLY = (
     "tensorflow",

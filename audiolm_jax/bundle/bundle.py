@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from audiolm_jax.bundle import weights
+from audiolm_jax import weight_file
 from audiolm_jax.bundle.manifest import (
     CODEC_FILE,
     CONFIG_NAME,
@@ -20,8 +20,9 @@ from audiolm_jax.bundle.manifest import (
     read_manifest,
     weights_file,
 )
+from audiolm_jax.bundle.tokenizer_kinds import codec_kind
 from audiolm_jax.classifier.network import ClipClassifierConfig
-from audiolm_jax.codec.soundstream import SoundStream
+from audiolm_jax.codec.contract import Codec
 from audiolm_jax.errors import UserError
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.stage_model import StageModel
@@ -94,7 +95,7 @@ class Bundle:
 
     name: str
     licence: str
-    codec: SoundStream
+    codec: Codec
     codec_params: Any
     semantic: SemanticTokenizer
     semantic_params: Any
@@ -153,19 +154,19 @@ class Bundle:
             if name not in files:
                 raise UserError(f"{folder / MANIFEST_NAME} does not list {name}; export the bundle again")
 
-        codec = SoundStream(manifest.codec.config)
+        codec = codec_kind(manifest.codec.kind, str(folder)).make(manifest.codec.config)
         bundle = cls(
             name=manifest.name,
             licence=manifest.licence,
             codec=codec,
-            codec_params=weights.decode(files[CODEC_FILE], str(folder / CODEC_FILE)),
+            codec_params=weight_file.decode(files[CODEC_FILE], str(folder / CODEC_FILE)),
             semantic=SemanticTokenizer(manifest.semantic.config),
-            semantic_params=weights.decode(files[SEMANTIC_FILE], str(folder / SEMANTIC_FILE)),
+            semantic_params=weight_file.decode(files[SEMANTIC_FILE], str(folder / SEMANTIC_FILE)),
             language_models={
                 name: LanguageModel(
                     stage=entry.stage,
                     config=entry.config,
-                    params=weights.decode(files[weights_file(name)], str(folder / weights_file(name))),
+                    params=weight_file.decode(files[weights_file(name)], str(folder / weights_file(name))),
                     codec_fingerprint=entry.codec_fingerprint,
                     semantic_fingerprint=entry.semantic_fingerprint,
                     steps=entry.steps,
@@ -180,7 +181,7 @@ class Bundle:
             classifiers={
                 name: BundledClassifier(
                     config=entry.config,
-                    variables=weights.decode(files[classifier_file(name)], str(folder / classifier_file(name))),
+                    variables=weight_file.decode(files[classifier_file(name)], str(folder / classifier_file(name))),
                     codec_fingerprint=entry.codec_fingerprint,
                     steps=entry.steps,
                 )

@@ -9,6 +9,7 @@ import numpy as np
 from audiolm_jax.bundle.bundle import Bundle
 from audiolm_jax.bundle.manifest import CODEC_FILE, SEMANTIC_FILE, classifier_file, weights_file
 from audiolm_jax.bundle.model_card import flat, in_words
+from audiolm_jax.bundle.tokenizer_kinds import kind_of_codec, kind_of_encoder
 
 
 def count_parameters(params: Any) -> int:
@@ -24,7 +25,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     codec, semantic = bundle.codec, bundle.semantic
     parts = {
         "codec": {
-            "kind": type(codec).__name__,
+            "kind": kind_of_codec(codec).title,
             "parameters": count_parameters(bundle.codec_params),
             "bytes": _size(bundle, CODEC_FILE),
             "fingerprint": bundle.codec_fingerprint,
@@ -35,7 +36,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
             "bitrates_bps": [codec.bitrate_bps(levels) for levels in range(1, codec.num_quantizers + 1)],
         },
         "semantic": {
-            "kind": type(semantic).__name__,
+            "kind": f"{kind_of_encoder(semantic.config.encoder).title} and k-means",
             "parameters": count_parameters(bundle.semantic_params),
             "bytes": _size(bundle, SEMANTIC_FILE),
             "fingerprint": bundle.semantic_fingerprint,

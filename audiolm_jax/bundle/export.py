@@ -1,4 +1,4 @@
-"""Writing a bundle: weights rounded to half precision, fingerprints of what a reader will load, all files or none."""
+"""Writing a bundle: weights rounded to one type, fingerprints of what a reader will load, all files or none."""
 
 import dataclasses
 import importlib.metadata
@@ -8,20 +8,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from audiolm_jax import __version__
-from audiolm_jax.bundle import weights
+from audiolm_jax import __version__, weight_file
 from audiolm_jax.bundle.bundle import Bundle
 from audiolm_jax.bundle.manifest import (
     CARD_NAME,
     CLASSIFIER_NAMES,
     CODEC_FILE,
-    CODEC_KIND,
     CONFIG_NAME,
     MANIFEST_NAME,
     PROMPT_NAME,
     SCHEMA_VERSION,
     SEMANTIC_FILE,
-    SEMANTIC_KIND,
     STAGE_ORDER,
     ClassifierEntry,
     CodecEntry,
@@ -36,6 +33,7 @@ from audiolm_jax.bundle.manifest import (
     write_manifest,
 )
 from audiolm_jax.bundle.model_card import model_card
+from audiolm_jax.bundle.tokenizer_kinds import kind_of_codec, kind_of_encoder
 from audiolm_jax.errors import UserError
 from audiolm_jax.files import replace_file
 
@@ -45,7 +43,7 @@ _VERSIONED = ("jax", "flax", "optax", "numpy")
 def export_bundle(bundle: Bundle, folder: str | Path, weight_dtype: str = "float16", overwrite: bool = False) -> Bundle:
     """Writes a bundle and loads it again, so that what is returned is what every reader will get.
 
-    Weights are rounded to half precision, so the tokenizers in the folder are other ones than those in memory, with
+    Weights are rounded, so the tokenizers in the folder are other ones than those in memory, with
     other fingerprints and sometimes other tokens. Tokens for the language models must therefore come from an exported
     bundle: first export the tokenizers alone, tokenize with the result, train the stages, then export
     `dataclasses.replace(Bundle.load(TOKENIZERS), language_models=...)`. Rounding twice changes nothing.
@@ -53,7 +51,7 @@ def export_bundle(bundle: Bundle, folder: str | Path, weight_dtype: str = "float
     Args:
         bundle: from memory, training or another folder.
         folder: where to; written beside it and renamed, so it is there as a whole or not at all.
-        weight_dtype: "float16" (finer) or "bfloat16" (wider).
+        weight_dtype: "float16" (finer), "bfloat16" (wider) or "float32" (nothing is rounded).
         overwrite: whether a bundle, or a part of one, that is already there is replaced.
 
     Returns:
@@ -131,28 +129,34 @@ def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 def _render(bundle: Bundle, weight_dtype: str) -> tuple[dict[str, bytes], Manifest]:
     """Content of every file but manifest.json, and the manifest."""
     flat = {
-        CODEC_FILE: weights.rounded(bundle.codec_params, weight_dtype, "codec"),
-        SEMANTIC_FILE: weights.rounded(bundle.semantic_params, weight_dtype, "semantic tokenizer"),
+        CODEC_FILE: weight_file.rounded(bundle.codec_params, weight_dtype, "codec"),
+        SEMANTIC_FILE: weight_file.rounded(bundle.semantic_params, weight_dtype, "semantic tokenizer"),
     }
     for name, model in bundle.language_models.items():
-        flat[weights_file(name)] = weights.rounded(model.params, weight_dtype, f"{name} language model")
+        flat[weights_file(name)] = weight_file.rounded(model.params, weight_dtype, f"{name} language model")
     for name, classifier in bundle.classifiers.items():
-        flat[classifier_file(name)] = weights.rounded(classifier.variables, weight_dtype, f"classifier {name}")
-    files = {name: weights.encode(arrays) for name, arrays in flat.items()}
+        flat[classifier_file(name)] = weight_file.rounded(classifier.variables, weight_dtype, f"classifier {name}")
+    files = {name: weight_file.encode(arrays) for name, arrays in flat.items()}
     if bundle.config_gin:
         files[CONFIG_NAME] = bundle.config_gin.encode()
     if bundle.prompt is not None:
         files[PROMPT_NAME] = bundle.prompt
 
-    codec_params = weights.decode(files[CODEC_FILE], "codec")
-    semantic_params = weights.decode(files[SEMANTIC_FILE], "semantic tokenizer")
+    codec_params = weight_file.decode(files[CODEC_FILE], "codec")
+    semantic_params = weight_file.decode(files[SEMANTIC_FILE], "semantic tokenizer")
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name=bundle.name,
         licence=bundle.licence,
         weight_dtype=weight_dtype,
-        codec=CodecEntry(CODEC_KIND, bundle.codec.config, bundle.codec.fingerprint(codec_params)),
-        semantic=SemanticEntry(SEMANTIC_KIND, bundle.semantic.config, bundle.semantic.fingerprint(semantic_params)),
+        codec=CodecEntry(
+            kind_of_codec(bundle.codec).name, bundle.codec.config, bundle.codec.fingerprint(codec_params)
+        ),
+        semantic=SemanticEntry(
+            kind_of_encoder(bundle.semantic.config.encoder).name,
+            bundle.semantic.config,
+            bundle.semantic.fingerprint(semantic_params),
+        ),
         language_models={
             name: LanguageModelEntry(
                 stage=model.stage,

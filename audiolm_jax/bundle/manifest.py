@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from audiolm_jax.bundle.plain_json import from_plain, to_plain
+from audiolm_jax.bundle.tokenizer_kinds import codec_kind, encoder_kind
 from audiolm_jax.classifier.network import ClipClassifierConfig
-from audiolm_jax.codec.soundstream import SoundStreamConfig
 from audiolm_jax.errors import UserError
 from audiolm_jax.files import replace_file
 from audiolm_jax.lm.config import TransformerConfig
+from audiolm_jax.plain_json import from_plain, to_plain
+from audiolm_jax.pretrained.imported_model import FORMAT as IMPORTED_FORMAT
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.tokens.stages import Stage
 
@@ -20,8 +21,7 @@ MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.gin"
 CARD_NAME = "MODEL_CARD.md"
 PROMPT_NAME = "prompt.wav"
-CODEC_KIND, CODEC_FILE = "soundstream", "codec.safetensors"
-SEMANTIC_KIND, SEMANTIC_FILE = "w2v_bert", "semantic.safetensors"
+CODEC_FILE, SEMANTIC_FILE = "codec.safetensors", "semantic.safetensors"
 STAGE_ORDER = ("semantic", "coarse", "fine")
 # Optional: a detector of this system's continuations, and a network whose embeddings tell speakers apart.
 CLASSIFIER_NAMES = ("detector", "speaker")
@@ -39,16 +39,16 @@ class FileEntry:
 
 @dataclasses.dataclass(frozen=True)
 class CodecEntry:
-    """The codec: kind, shape, and fingerprint of its weights as they are loaded (float32 of the rounded ones)."""
+    """The codec: kind, shape (of the kind's class), and fingerprint of its weights as they are loaded."""
 
     kind: str
-    config: SoundStreamConfig
+    config: Any
     fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True)
 class SemanticEntry:
-    """The semantic tokenizer, encoder and k-means together, as `CodecEntry`."""
+    """The semantic tokenizer, encoder and k-means together, as `CodecEntry`; the kind is that of the encoder."""
 
     kind: str
     config: SemanticTokenizerConfig
@@ -83,7 +83,7 @@ class Manifest:
         schema_version: of this file; another one is refused.
         name: of the system.
         licence: of the weights, an SPDX expression or a sentence. Never empty.
-        weight_dtype: "float16" or "bfloat16" on disk; loaded to float32.
+        weight_dtype: "float16", "bfloat16" or "float32" on disk; loaded to float32.
         codec, semantic: the tokenizers.
         language_models: by stage name; empty for tokenizers alone.
         files: every other file of the folder by name.
@@ -138,18 +138,16 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{folder} is no bundle: it has no {MANIFEST_NAME}; give --bundle a folder with one") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged ({error}); copy the bundle again") from error
+    if isinstance(plain, dict) and plain.get("format") == IMPORTED_FORMAT:
+        raise UserError(f"{folder} is an imported {plain.get('part')}, not a bundle; make one of a codec and a "
+                        "semantic tokenizer: audiolm bundle OUT --codec DIR --kmeans DIR --name NAME")
     found = plain.get("schema_version") if isinstance(plain, dict) else None
     if found != SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {found}, this version of audiolm_jax reads {SCHEMA_VERSION}; "
             "install the version that wrote it"
         )
-    # Before the configurations are read: another kind has other ones.
-    for part, known in (("codec", CODEC_KIND), ("semantic", SEMANTIC_KIND)):
-        kind = plain[part].get("kind") if isinstance(plain.get(part), dict) else None
-        if kind != known:
-            raise UserError(f"{path}: the {part} is of kind {kind!r}, this version knows {known!r}; update audiolm_jax")
-    manifest = from_plain(Manifest, plain, str(path))
+    manifest = from_plain(Manifest, _with_configs(plain, str(path)), str(path))
     if not manifest.licence.strip():
         raise UserError(f"{path} names no licence of its weights; add one")
     for name, entry in manifest.language_models.items():
@@ -160,6 +158,19 @@ def read_manifest(folder: Path) -> Manifest:
             known = ", ".join(CLASSIFIER_NAMES)
             raise UserError(f"{path}: classifier {name!r} is unknown, this version knows {known}; update audiolm_jax")
     return manifest
+
+
+def _with_configs(plain: dict[str, Any], where: str) -> dict[str, Any]:
+    """manifest.json with the configurations of codec and encoder read by the classes of their kinds."""
+    codec, semantic = plain.get("codec"), plain.get("semantic")
+    if not isinstance(codec, dict) or not isinstance(semantic, dict) or not isinstance(semantic.get("config"), dict):
+        raise UserError(f"{where} names no codec or no semantic tokenizer; copy the bundle again")
+    config_class = codec_kind(codec.get("kind"), where).config_class
+    codec = codec | {"config": from_plain(config_class, codec.get("config"), f"{where}.codec.config")}
+    config_class = encoder_kind(semantic.get("kind"), where).config_class
+    settings = semantic["config"]
+    encoder = from_plain(config_class, settings.get("encoder"), f"{where}.semantic.config.encoder")
+    return plain | {"codec": codec, "semantic": semantic | {"config": settings | {"encoder": encoder}}}
 
 
 def check_joins(manifest: Manifest, where: str) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from audiolm_jax.bundle.tokenizer_kinds import codec_kind, encoder_kind
+
 if TYPE_CHECKING:
     from audiolm_jax.bundle.manifest import Manifest
 
@@ -42,23 +44,32 @@ def model_card(manifest: "Manifest") -> str:
 
 def _summary(manifest: "Manifest") -> str:
     if not manifest.language_models:
-        return "Tokenizers of an AudioLM (SoundStream, and w2v-BERT with k-means), without language models."
+        codec, encoder = _titles(manifest)
+        return f"Tokenizers of an AudioLM ({codec}, and {encoder} with k-means), without language models."
     return (
         "An AudioLM trained with audiolm_jax: it continues speech, without text, by modelling semantic and acoustic "
         f"tokens in {len(manifest.language_models)} stages (Borsos et al. 2022)."
     )
 
 
+def _titles(manifest: "Manifest") -> tuple[str, str]:
+    """Names of codec and encoder for people."""
+    return codec_kind(manifest.codec.kind, "").title, encoder_kind(manifest.semantic.kind, "").title
+
+
 def _parts(manifest: "Manifest") -> str:
     codec, semantic = manifest.codec, manifest.semantic
+    codec_title, encoder_title = _titles(manifest)
     frames_hz = codec.config.sample_rate_hz / codec.config.hop_samples
+    encoder = semantic.config.encoder
+    semantic_hz = encoder.sample_rate_hz / encoder.hop_samples
     lines = [
         "| part | what | fingerprint |",
         "|---|---|---|",
-        f"| codec | SoundStream, {codec.config.num_quantizers} levels of {codec.config.codebook_size} codes at "
+        f"| codec | {codec_title}, {codec.config.num_quantizers} levels of {codec.config.codebook_size} codes at "
         f"{frames_hz:g} Hz, {codec.config.sample_rate_hz} Hz audio | `{codec.fingerprint}` |",
-        f"| semantic tokenizer | w2v-BERT and k-means, layer {semantic.config.layer}, "
-        f"{semantic.config.num_clusters} clusters at 25 Hz | `{semantic.fingerprint}` |",
+        f"| semantic tokenizer | {encoder_title} and k-means, layer {semantic.config.layer}, "
+        f"{semantic.config.num_clusters} clusters at {semantic_hz:g} Hz | `{semantic.fingerprint}` |",
     ]
     for name, entry in manifest.language_models.items():
         config = entry.config
@@ -83,6 +94,8 @@ def _training(manifest: "Manifest") -> str:
             lines.append(f"- Data: {corpus.get('name', 'unnamed')}" + (f" ({', '.join(facts)})" if facts else ""))
         else:
             lines.append(f"- Data: {corpus}")
+    for part in provenance.get("published", []):
+        lines.append(f"- Published weights: {part['part']}, {part['origin']} ({part['licence']})")
     steps = dict(provenance.get("steps", {}))
     steps |= {f"{name} stage": entry.steps for name, entry in manifest.language_models.items() if entry.steps}
     steps |= {name: entry.steps for name, entry in manifest.classifiers.items() if entry.steps}

@@ -1,25 +1,19 @@
-"""From the work directories of trainings to bundles: first the tokenizers, later the whole system."""
+"""From work directories of trainings, and imported models, to bundles: first the tokenizers, later the whole system."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from audiolm_jax.bundle.bundle import Bundle, BundledClassifier, LanguageModel, find_bundle
 from audiolm_jax.bundle.export import export_bundle
 from audiolm_jax.bundle.manifest import CLASSIFIER_NAMES, REAL_CLASS, SYNTHETIC_CLASS, read_manifest
+from audiolm_jax.bundle.tokenizer_dirs import codec_of, semantic_of, trained_in
 from audiolm_jax.classifier.network import ClipClassifierConfig
-from audiolm_jax.codec.learner import SoundStreamLearner
-from audiolm_jax.codec.soundstream import SoundStream
 from audiolm_jax.data.feed import TokenFeed
 from audiolm_jax.errors import UserError
 from audiolm_jax.lm.learner import StageLearner
-from audiolm_jax.semantic.kmeans_learner import KMeansLearner
-from audiolm_jax.semantic.tokenizer import SemanticTokenizer, SemanticTokenizerConfig
 from audiolm_jax.tokens.alignment import collapse
-from audiolm_jax.training import experiment
 from audiolm_jax.training.checkpoints import load_params
 
 # Training records of a folder that the mean run length is taken from.
@@ -28,59 +22,61 @@ _RUN_RECORDS = 500
 
 def export_tokenizers(
     folder: str | Path,
-    codec_workdir: str | Path,
-    semantic_workdir: str | Path,
+    codec_dir: str | Path,
+    semantic_dir: str | Path,
     name: str,
-    licence: str,
+    licence: str | None = None,
     data: Sequence[Any] = (),
     w2v_bert_workdir: str | Path | None = None,
-    weight_dtype: str = "float16",
+    weight_dtype: str | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Bundle of a trained codec and a fitted semantic tokenizer, with which tokens are extracted.
+    """Bundle of a codec and a semantic tokenizer, with which tokens are extracted.
 
     Args:
         folder: where to.
-        codec_workdir: of a SoundStream training; its newest checkpoint is taken.
-        semantic_workdir: of the k-means on a w2v-BERT.
-        name, licence: of the system and its weights.
+        codec_dir: a work directory of a SoundStream training, whose newest checkpoint is taken, or an imported codec.
+        semantic_dir: a work directory of k-means, or an encoder that was imported with centroids.
+        name: of the system.
+        licence: of the weights; None for those of imported models together, which only works where both are.
         data: what was trained on, one {"name", "hours", "speakers", "licence"} or sentence for each corpus.
         w2v_bert_workdir: of the encoder's own training, only to record its steps and settings.
-        weight_dtype: "float16" or "bfloat16".
+        weight_dtype: "float16", "bfloat16" or "float32"; None for float32 where something was imported, so that
+            published weights stay what they are, and float16 elsewhere.
         overwrite: replace a bundle that is there.
 
     Returns:
         The exported bundle as it loads.
 
     Raises:
-        UserError: a work directory holds no checkpoint or another kind of training; and as `export_bundle`.
+        UserError: a directory holds neither a checkpoint nor an imported model of its part, or another kind of
+            training; no licence is given where one is needed; and as `export_bundle`.
     """
-    codec, arrays, codec_meta = _trained(codec_workdir, SoundStreamLearner, "codec")
-    codec_params = {**arrays["params"]["generator"], "codebooks": arrays["collections"]["codebooks"]["entries"]}
-    fitted, arrays, kmeans_meta = _trained(semantic_workdir, KMeansLearner, "k-means")
-    tokenizer = fitted.learner.tokenizer
-    statistics = arrays["collections"]["statistics"]
-    deviation = (statistics["squares"] / max(float(statistics["count"]), 1.0)) ** 0.5
-    semantic_params = {
-        "encoder": used_encoder(tokenizer, arrays["params"]["encoder"]),
-        "mean": statistics["mean"],
-        "std": deviation.clip(1e-5),
-        "centroids": arrays["collections"]["clusters"]["centroids"],
-    }
-    metas = {"codec": codec_meta, "k-means": kmeans_meta}
+    codec = codec_of(codec_dir)
+    semantic = semantic_of(semantic_dir)
+    metas = {part.title: part.meta for part in (codec, semantic) if part.meta is not None}
     if w2v_bert_workdir is not None:
         metas["w2v-BERT"] = load_params(w2v_bert_workdir)[1]
+    published = [*codec.published, *semantic.published]
+    if licence is None:
+        if metas:
+            raise UserError("part of this bundle was trained here: say under which licence its weights are (--licence)")
+        licence = " AND ".join(dict.fromkeys(each["licence"] for each in published))
     bundle = Bundle(
         name=name,
         licence=licence,
-        codec=SoundStream(codec.learner.config),
-        codec_params=codec_params,
-        semantic=SemanticTokenizer(tokenizer),
-        semantic_params=semantic_params,
-        provenance={"data": list(data), "steps": {part: meta["step"] for part, meta in metas.items()}},
+        codec=codec.functions,
+        codec_params=codec.params,
+        semantic=semantic.functions,
+        semantic_params=semantic.params,
+        provenance={
+            "data": list(data),
+            "steps": {part: meta["step"] for part, meta in metas.items()},
+            **({"published": published} if published else {}),
+        },
         config_gin=_sections({part: meta["gin"] for part, meta in metas.items()}),
     )
-    return export_bundle(bundle, folder, weight_dtype, overwrite)
+    return export_bundle(bundle, folder, weight_dtype or ("float32" if published else "float16"), overwrite)
 
 
 def export_system(
@@ -89,7 +85,7 @@ def export_system(
     stage_workdirs: Mapping[str, str | Path],
     name: str | None = None,
     prompt: str | Path | None = None,
-    weight_dtype: str = "float16",
+    weight_dtype: str | None = None,
     overwrite: bool = False,
     classifier_workdirs: Mapping[str, str | Path] | None = None,
 ) -> Bundle:
@@ -101,7 +97,8 @@ def export_system(
         stage_workdirs: work directory of each stage's training by its name ("semantic", "coarse", "fine").
         name: of the system; the tokenizers' if not given.
         prompt: a WAV file that goes with it as prompt.wav.
-        weight_dtype, overwrite: see `export_bundle`.
+        weight_dtype: see `export_bundle`; None for that of the tokenizers.
+        overwrite: see `export_bundle`.
         classifier_workdirs: see `with_classifiers`.
 
     Raises:
@@ -124,6 +121,7 @@ def export_system(
         config_gin=base.config_gin + _sections(texts),
         prompt=base.prompt if prompt is None else Path(prompt).read_bytes(),
     )
+    weight_dtype = weight_dtype or read_manifest(find_bundle(tokenizers)).weight_dtype
     return export_bundle(with_classifiers(system, classifier_workdirs or {}), folder, weight_dtype, overwrite)
 
 
@@ -174,7 +172,7 @@ def with_classifiers(bundle: Bundle, workdirs: Mapping[str, str | Path]) -> Bund
 
 def _language_model(workdir: str | Path) -> tuple[LanguageModel, str, TokenFeed]:
     """The trained stage of a work directory, its gin text, and the feed it was trained on."""
-    trained, arrays, meta = _trained(workdir, StageLearner, "language model")
+    trained, arrays, meta = trained_in(workdir, StageLearner, "language model")
     fingerprints = meta.get("fingerprints") or {}
     if not {"codec", "semantic"} <= fingerprints.keys():
         raise UserError(f"the checkpoint in {workdir} does not say which tokenizers made its tokens; train it again")
@@ -189,21 +187,6 @@ def _language_model(workdir: str | Path) -> tuple[LanguageModel, str, TokenFeed]
     return model, meta["gin"], trained.feed
 
 
-def used_encoder(config: SemanticTokenizerConfig, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a w2v-BERT that its features at `config.layer` depend on.
-
-    The layers above, the quantizer and the two heads serve its training only.
-    """
-    contrastive_layers = min(config.layer, config.encoder.contrastive_layers)
-    counts = {"contrastive_stack": contrastive_layers, "mlm_stack": config.layer - contrastive_layers}
-    used = {name: params[name] for name in ("front_end", "input_projection")}
-    return used | {
-        name: jax.tree.map(lambda stacked, count=count: stacked[:count], params[name])
-        for name, count in counts.items()
-        if count
-    }
-
-
 def mean_run_frames(feed: TokenFeed) -> float:
     """Mean length of a run of equal semantic tokens in training data, in frames; generation plans lengths with it."""
     frames = runs = 0
@@ -212,17 +195,6 @@ def mean_run_frames(feed: TokenFeed) -> float:
             tokens = feed.source.training(folder, ordinal)[0].semantic_tokens
             frames, runs = frames + len(tokens), runs + len(collapse(tokens)[0])
     return frames / max(runs, 1)
-
-
-def _trained(
-    workdir: str | Path, kind: type, what: str
-) -> tuple[experiment.Experiment, dict[str, Any], dict[str, Any]]:
-    """Experiment, arrays and meta of the newest checkpoint of a work directory."""
-    arrays, meta = load_params(workdir)
-    trained = experiment.load(Path(workdir) / "config.gin")[0]
-    if not isinstance(trained.learner, kind):
-        raise UserError(f"{workdir} holds the training of a {trained.learner.name}, not of a {what}; check the folders")
-    return trained, arrays, meta
 
 
 def _heading(title: str) -> str:

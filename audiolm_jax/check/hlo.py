@@ -23,6 +23,8 @@ _NAME = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(r"\b(?:calls|to_apply|true_computation|false_computation|called_computations)=\{?%?([\w.\-]+)")
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+# Hours of a chip for one instruction: what the compiler writes where it has no estimate lies far above.
+_UNKNOWN_CYCLES = 10**13
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 
 
@@ -86,9 +88,9 @@ class Instruction:
 
     @property
     def estimated_cycles(self) -> int | None:
-        """The TPU compiler's own estimate of its time, in cycles of the chip; None where it gives none."""
+        """The TPU compiler's own estimate of its time, in cycles of the chip; None where it gives none or gave up."""
         found = _CYCLES.search(self.attributes)
-        return int(found[1]) if found else None
+        return int(found[1]) if found and int(found[1]) < _UNKNOWN_CYCLES else None
 
     def attribute(self, name: str) -> str | None:
         """The value of an attribute that is one word or one bracket ("window={...}" gives what is in the braces)."""

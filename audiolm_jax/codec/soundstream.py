@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiolm_jax import fingerprint
 from audiolm_jax.codec import quantizer
+from audiolm_jax.codec.contract import Codec, Context
 from audiolm_jax.codec.convolutions import CausalConv, DownConv, UpConv
 from audiolm_jax.errors import UserError
 
@@ -18,6 +18,7 @@ RESIDUAL_KERNEL = 7
 RESIDUAL_DILATIONS = (1, 3, 9)
 EDGE_KERNEL = 7  # first layer of the encoder, first and last of the decoder
 LATENT_KERNEL = 3  # last layer of the encoder
+_RESIDUAL_PAST = (RESIDUAL_KERNEL - 1) * sum(RESIDUAL_DILATIONS)  # steps that the three units of a block look back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +137,7 @@ def pad_to_hop(samples: jax.Array, hop_samples: int) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class SoundStream:
+class SoundStream(Codec):
     """The codec contract over trained parameters.
 
     `params` is {"encoder": ..., "decoder": ..., "codebooks": float32[Q, N, D]}. Every method is pure; encode and decode
@@ -161,26 +162,39 @@ class SoundStream:
     def codebook_size(self) -> int:
         return self.config.codebook_size
 
-    def bitrate_bps(self, num_quantizers: int | None = None) -> float:
-        """Bits per second with the first `num_quantizers` levels (all by default)."""
-        levels = num_quantizers or self.num_quantizers
-        return levels * math.log2(self.codebook_size) * self.sample_rate_hz / self.hop_samples
+    @functools.cached_property
+    def encoder_context(self) -> Context:
+        """The encoder's receptive field on the past side; nothing after a frame changes its tokens."""
+        past = LATENT_KERNEL - 1  # In steps of the rate at hand, from the last layer to the first.
+        for stride in reversed(self.config.strides):
+            past = (past + 1) * stride + _RESIDUAL_PAST
+        return Context(-(-(past + EDGE_KERNEL - 1) // self.hop_samples))
+
+    @functools.cached_property
+    def decoder_context(self) -> Context:
+        """The decoder's receptive field on the past side."""
+        past = EDGE_KERNEL - 1
+        for stride in self.config.strides:
+            past = -(-(past + _RESIDUAL_PAST) // stride) + 1
+        return Context(past + EDGE_KERNEL - 1)
 
     def latents(self, params: Any, samples: jax.Array) -> jax.Array:
         """Unquantised latents float32[B, ceil(T / hop), D] of samples float32[B, T]."""
         return Encoder(self.config).apply({"params": params["encoder"]}, pad_to_hop(samples, self.hop_samples))
 
     @functools.partial(jax.jit, static_argnums=0)
-    def encode(self, params: Any, samples: jax.Array) -> jax.Array:
+    def encode(self, params: Any, samples: jax.Array, num_samples: jax.Array | None = None) -> jax.Array:
         """Acoustic tokens int32[B, ceil(T / hop), Q] of samples float32[B, T]; the last frame is padded with zeros."""
+        if num_samples is not None:
+            samples = jnp.where(jnp.arange(samples.shape[1]) < num_samples[:, None], samples, 0)
         return quantizer.encode(self.latents(params, samples), params["codebooks"])
 
     @functools.partial(jax.jit, static_argnums=0)
-    def decode(self, params: Any, tokens: jax.Array) -> jax.Array:
+    def decode(self, params: Any, tokens: jax.Array, num_frames: jax.Array | None = None) -> jax.Array:
         """Samples float32[B, T_a * hop] of tokens int32[B, T_a, q]; q < Q decodes at a lower bitrate."""
-        latents = quantizer.decode(tokens, params["codebooks"])
-        return Decoder(self.config).apply({"params": params["decoder"]}, latents)
+        del num_frames  # the decoder does not look ahead
+        return Decoder(self.config).apply({"params": params["decoder"]}, self.embed(params, tokens))
 
-    def fingerprint(self, params: Any) -> str:
-        """Hash of configuration and weights; two codecs with the same one give the same tokens."""
-        return fingerprint.fingerprint(self.config, params)
+    def embed(self, params: Any, tokens: jax.Array) -> jax.Array:
+        """Quantised latents float32[B, T_a, D] of tokens int32[B, T_a, q]."""
+        return quantizer.decode(tokens, params["codebooks"])

@@ -11,7 +11,6 @@ import numpy as np
 
 from audiolm_jax.audio import AUDIO_SUFFIXES, read_audio, resample
 from audiolm_jax.bundle import Bundle
-from audiolm_jax.codec import quantizer
 from audiolm_jax.codec.chunked import encode_chunked
 from audiolm_jax.errors import UserError
 from audiolm_jax.semantic.tokenizer import SemanticTokenizer
@@ -167,7 +166,7 @@ def _codec_embeddings(bundle: Bundle, num_quantizers: int | None):
 
     def compute(samples):
         tokens = encode_chunked(codec, params, samples[None])[:, :, :levels]
-        return quantizer.decode(tokens, params["codebooks"])[0]
+        return codec.embed(params, tokens)[0]
 
     return compute, {"num_quantizers": levels, "bitrate_bps": codec.bitrate_bps(levels)}
 

@@ -11,15 +11,16 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax.semantic import kmeans
+from audiolm_jax.semantic.encoder import whole_frames
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
-from audiolm_jax.semantic.w2v_bert import W2vBert, features, pad_to_frames
 from audiolm_jax.training.learner import Batch
 from audiolm_jax.training.state import Metric, Metrics, TrainState
 
 
 @dataclasses.dataclass(frozen=True)
 class KMeansLearner:
-    """k-means over features of audio batches {"samples": float32[B, T], "num_samples": int32[B]} at 16 kHz.
+    """k-means over features of audio batches {"samples": float32[B, T], "num_samples": int32[B]} at the
+    encoder's rate.
 
     The first `statistics_steps` steps accumulate mean and deviation of every dimension and keep the latest frames.
     The next step fixes both, starts the centroids on the kept frames by k-means++, and from then on every step is one
@@ -47,7 +48,7 @@ class KMeansLearner:
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """Empty statistics and centroids around the trained encoder."""
-        encoder = self._trained_encoder(jax.eval_shape(self._fresh_encoder, batch))
+        encoder = self._trained_encoder(jax.eval_shape(self._fresh_encoder))
         dim = self.tokenizer.encoder.dim
         collections = {
             "statistics": kmeans.Statistics.empty(dim),
@@ -110,7 +111,7 @@ class KMeansLearner:
 
     def logical_axes(self, batch: Batch) -> Any:
         """A tree like the parameters whose leaves are tuples of logical axis names."""
-        specs = nn.get_partition_spec(jax.eval_shape(self._boxed_encoder, batch))
+        specs = nn.get_partition_spec(jax.eval_shape(self._boxed_encoder))
         return {"encoder": jax.tree.map(tuple, specs, is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))}
 
     def collection_axes(self, batch: Batch) -> Any:
@@ -131,8 +132,8 @@ class KMeansLearner:
     def _frames(self, state, batch):
         """Features float32[B * T_s, D] and their mask bool [B * T_s]."""
         config = self.tokenizer
-        _, valid = pad_to_frames(batch["samples"], batch["num_samples"])
-        frames = features(config.encoder, state.params["encoder"], batch["samples"], batch["num_samples"], config.layer)
+        samples, valid = whole_frames(config.encoder, batch["samples"], batch["num_samples"])
+        frames = config.encoder.frames(state.params["encoder"], samples, batch["num_samples"], config.layer)
         return frames.astype(jnp.float32).reshape(-1, frames.shape[-1]), valid.reshape(-1)
 
     @staticmethod
@@ -160,11 +161,8 @@ class KMeansLearner:
         # On every device, for a callback on one of them would have to reach the devices of other processes.
         return jax.shard_map(call, in_specs=(), out_specs=jax.P(), check_vma=False)()
 
-    def _boxed_encoder(self, batch):
-        samples, valid = pad_to_frames(batch["samples"], batch["num_samples"])
-        key = jax.random.key(0)
-        module = W2vBert(self.tokenizer.encoder)
-        return module.init(key, samples, valid, jnp.zeros((), jnp.int32), key, deterministic=True)["params"]
+    def _boxed_encoder(self):
+        return self.tokenizer.encoder.init(jax.random.key(0))
 
-    def _fresh_encoder(self, batch):
-        return nn.unbox(self._boxed_encoder(batch))
+    def _fresh_encoder(self):
+        return nn.unbox(self._boxed_encoder())

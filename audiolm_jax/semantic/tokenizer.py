@@ -1,4 +1,4 @@
-"""The semantic tokenizer: a layer of w2v-BERT, standardised, to the nearest of K centroids."""
+"""The semantic tokenizer: a layer of an encoder, standardised, to the nearest of K centroids."""
 
 import dataclasses
 import functools
@@ -11,7 +11,8 @@ import numpy as np
 from audiolm_jax import fingerprint
 from audiolm_jax.errors import UserError
 from audiolm_jax.semantic import kmeans
-from audiolm_jax.semantic.w2v_bert import HOP_SAMPLES, SAMPLE_RATE_HZ, W2vBertConfig, features, num_frames
+from audiolm_jax.semantic.encoder import Encoder
+from audiolm_jax.semantic.w2v_bert import W2vBertConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,15 +20,15 @@ class SemanticTokenizerConfig:
     """What a waveform's tokens depend on besides the weights; all of it is part of the fingerprint.
 
     Attributes:
-        encoder: the w2v-BERT.
-        layer: its block whose output is clustered, counted from 1 through both modules; 0 is the projected front end.
-            AudioLM: layer 7 of the masked-prediction module of XL, which is 19.
+        encoder: a w2v-BERT, or a published encoder.
+        layer: its block whose output is clustered, counted from 1 (in a w2v-BERT through both modules); 0 is what the
+            first block is given. AudioLM: layer 7 of the masked-prediction module of XL, which is 19.
         num_clusters: K, the vocabulary.
         window_frames: frames that attend to one another.
         margin_frames: frames at either end of a window that only lend context.
     """
 
-    encoder: W2vBertConfig
+    encoder: Encoder
     layer: int
     num_clusters: int = 1024
     window_frames: int = 750
@@ -53,7 +54,7 @@ class SemanticTokenizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SemanticTokenizer:
-    """Waveform to semantic tokens, 25 a second (AudioLM, section III-B).
+    """Waveform to semantic tokens, 25 a second with a w2v-BERT (AudioLM, section III-B).
 
     Attention sees everything it is given, so tokens of a long file would change with the way it is cut. Therefore the
     cutting is part of the definition: with W = `window_frames`, M = `margin_frames` and H = W - 2 M, window k covers
@@ -62,18 +63,18 @@ class SemanticTokenizer:
     same tokens in whatever batch and behind whatever padding, a file of three hours needs the memory of one window
     beside its samples, and no length of file compiles anew.
 
-    params = {"encoder": parameters of w2v-BERT, "mean": float32[D], "std": float32[D], "centroids": float32[K, D]}.
+    params = {"encoder": parameters of the encoder, "mean": float32[D], "std": float32[D], "centroids": float32[K, D]}.
     """
 
     config: SemanticTokenizerConfig
 
     @property
     def sample_rate_hz(self) -> int:
-        return SAMPLE_RATE_HZ
+        return self.config.encoder.sample_rate_hz
 
     @property
     def hop_samples(self) -> int:
-        return HOP_SAMPLES
+        return self.config.encoder.hop_samples
 
     @property
     def vocab_size(self) -> int:
@@ -90,11 +91,11 @@ class SemanticTokenizer:
 
         Args:
             params: see the class.
-            samples: float32[B, T] at 16 kHz.
+            samples: float32[B, T] at `sample_rate_hz`.
             num_samples: int[B] samples that belong to each row; None for all T.
 
         Returns:
-            int32[B, ceil(T / 640)]. Row b has ceil(num_samples[b] / 640) tokens; behind them stand zeros.
+            int32[B, ceil(T / hop)]. Row b has ceil(num_samples[b] / hop) tokens; behind them stand zeros.
 
         Raises:
             UserError: the samples are not [B, T], or a row claims more samples than there are.
@@ -106,7 +107,7 @@ class SemanticTokenizer:
         counts = np.full(rows, total) if num_samples is None else np.asarray(num_samples)
         if counts.shape != (rows,) or np.any(counts < 0) or np.any(counts > total):
             raise UserError(f"num_samples must be {rows} numbers between 0 and {total}, but is {counts.tolist()}")
-        tokens = np.zeros((rows, num_frames(total)), np.int32)
+        tokens = np.zeros((rows, -(-total // self.hop_samples)), np.int32)
         device_params = jax.device_put(params)  # once, and not for every window
         for row, count in enumerate(counts):
             for first, kept in self._windows(_window_tokens, device_params, samples[row, : int(count)]):
@@ -118,10 +119,10 @@ class SemanticTokenizer:
 
         Args:
             params: see the class; "mean", "std" and "centroids" are not used.
-            samples: float32[T] at 16 kHz.
+            samples: float32[T] at `sample_rate_hz`.
 
         Returns:
-            float32[ceil(T / 640), D].
+            float32[ceil(T / hop), D].
         """
         device_params = jax.device_put({"encoder": params["encoder"]})
         windows = self._windows(_window_features, device_params, np.asarray(samples, np.float32))
@@ -132,10 +133,10 @@ class SemanticTokenizer:
         """Yields (first frame, what `program` gives of its frames) of every window of one waveform float32[T]."""
         margin = self.config.margin_frames
         hop = self.config.window_frames - 2 * margin
-        window_samples = self.config.window_frames * HOP_SAMPLES
-        frames = num_frames(len(samples))
+        window_samples = self.config.window_frames * self.hop_samples
+        frames = -(-len(samples) // self.hop_samples)
         for first in range(0, frames, hop):
-            start = (first - margin) * HOP_SAMPLES
+            start = (first - margin) * self.hop_samples
             window = np.zeros(window_samples, np.float32)
             inside = samples[max(start, 0) : start + window_samples]
             offset = max(-start, 0)
@@ -147,14 +148,14 @@ class SemanticTokenizer:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _window_features(config: SemanticTokenizerConfig, params, samples, num_samples, first_frame):
-    """The layer's output float32[1, W, D] on one window float32[1, W * 640]."""
-    frames = features(config.encoder, params["encoder"], samples, num_samples, config.layer, first_frame)
+    """The layer's output float32[1, W, D] on one window float32[1, W * hop]."""
+    frames = config.encoder.frames(params["encoder"], samples, num_samples, config.layer, first_frame)
     return frames.astype(jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _window_tokens(config: SemanticTokenizerConfig, params, samples, num_samples, first_frame):
-    """Tokens int32[1, W] of one window float32[1, W * 640]."""
+    """Tokens int32[1, W] of one window float32[1, W * hop]."""
     frames = _window_features(config, params, samples, num_samples, first_frame)
     standardised = (frames - params["mean"]) / params["std"]
     ids = kmeans.assign(standardised.reshape(-1, standardised.shape[-1]), params["centroids"])

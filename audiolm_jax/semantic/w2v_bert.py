@@ -11,6 +11,7 @@ from audiolm_jax import spectral
 from audiolm_jax.errors import UserError
 from audiolm_jax.semantic import kmeans, objectives
 from audiolm_jax.semantic.conformer import ConformerStack, LayerNorm, Linear
+from audiolm_jax.semantic.encoder import Encoder
 
 SAMPLE_RATE_HZ = 16_000
 HOP_SAMPLES = 640  # one feature frame, 40 ms
@@ -26,7 +27,7 @@ _QUANTIZER_START_ITERATIONS = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class W2vBertConfig:
+class W2vBertConfig(Encoder):
     """Shape and objective of a w2v-BERT.
 
     Attributes:
@@ -83,8 +84,36 @@ class W2vBertConfig:
             raise UserError(f"compute_dtype is '{self.compute_dtype}', but must be float32 or bfloat16")
 
     @property
+    def sample_rate_hz(self) -> int:
+        return SAMPLE_RATE_HZ
+
+    @property
+    def hop_samples(self) -> int:
+        return HOP_SAMPLES
+
+    @property
     def num_layers(self) -> int:
         return self.contrastive_layers + self.mlm_layers
+
+    def init(self, rng: jax.Array) -> Any:
+        """Random parameters, boxed with their logical axes."""
+        samples, valid = pad_to_frames(jnp.zeros((1, HOP_SAMPLES)))
+        return W2vBert(self).init(rng, samples, valid, jnp.zeros((), jnp.int32), rng, deterministic=True)["params"]
+
+    def frames(self, params: Any, samples, num_samples, layer: int, first_frame=0) -> jax.Array:
+        """See `features`."""
+        return features(self, params, samples, num_samples, layer, first_frame)
+
+    def used_params(self, params: Any, layer: int) -> dict[str, Any]:
+        """Without the layers above, the quantizer and the two heads, which serve the training only."""
+        contrastive_layers = min(layer, self.contrastive_layers)
+        counts = {"contrastive_stack": contrastive_layers, "mlm_stack": layer - contrastive_layers}
+        used = {name: params[name] for name in ("front_end", "input_projection")}
+        return used | {
+            name: jax.tree.map(lambda stacked, count=count: stacked[:count], params[name])
+            for name, count in counts.items()
+            if count
+        }
 
     @classmethod
     def xl(cls, compute_dtype: str = "bfloat16") -> "W2vBertConfig":

@@ -2,7 +2,8 @@
 
 The tokens of a recording depend on the recording alone. The codec is run on arrays of a few fixed shapes: a recording
 is padded to the next of a few lengths, and a batch that is not full is filled with rows of zeros, so neither the
-number of companions nor their lengths choose the program. The semantic tokenizer runs every window by itself.
+number of companions nor their lengths choose the program; it is told where each recording ends. The semantic tokenizer
+runs every window by itself.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from audiolm_jax.codec.chunked import encode_chunked
+from audiolm_jax.codec.contract import Codec
 from audiolm_jax.tokens.alignment import num_frames
 from audiolm_jax.tokens.manifest import TokenizerSizes
 from audiolm_jax.tokens.stages import TokenizerRates
@@ -29,11 +31,10 @@ WHOLE_SECONDS = 40.0
 class Tokenizers:
     """A codec and a semantic tokenizer with their weights.
 
-    Tokens of a frame must not depend on zeros that follow the audio, nor on other rows: the codec is causal, the
-    semantic tokenizer is told `num_samples`.
+    Tokens of a frame must not depend on zeros that follow the audio, nor on other rows: both are told `num_samples`.
     """
 
-    codec: Any
+    codec: Codec
     codec_params: Any
     semantic: Any
     semantic_params: Any
@@ -102,7 +103,9 @@ def batch_tokens(
         ]
     else:
         # The device goes on with the codec while the semantic tokenizer's windows are cut and queued behind it.
-        encoded = codec.encode(tokenizers.codec_params, _rows(codec_rows, batch_size, length))
+        ends = np.full(batch_size, length, np.int32)
+        ends[: len(codec_rows)] = [len(row) for row in codec_rows]
+        encoded = codec.encode(tokenizers.codec_params, _rows(codec_rows, batch_size, length), ends)
     samples = _rows(semantic_rows, len(semantic_rows), max(map(len, semantic_rows)))
     lengths = np.asarray([len(row) for row in semantic_rows], np.int32)
     semantic_tokens = np.asarray(semantic.tokenize(tokenizers.semantic_params, samples, num_samples=lengths))

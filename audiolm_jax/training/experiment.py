@@ -24,6 +24,8 @@ from audiolm_jax.data.voice_activity import SEGMENT_SECONDS
 from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import MeshSizes
+from audiolm_jax.pretrained.imported_model import imported_encoder_model
+from audiolm_jax.semantic.encoder import Encoder
 from audiolm_jax.training import loop
 from audiolm_jax.training.checkpoints import load_params
 from audiolm_jax.training.learner import Learner
@@ -159,6 +161,26 @@ def trained_encoder(workdir: str | None) -> Callable[[], Any]:
             setting = before[0].replace(" = ", "=")
             raise UserError(f"the encoder in {workdir} has {before[0]}, this run {now}; add --set '{setting}'")
     return lambda: load_params(workdir)[0]["params"]
+
+
+def published_encoder(directory: str | None, default: Encoder) -> Encoder:
+    """The configuration of the encoder that `audiolm import` wrote into a directory; the default without one."""
+    return imported_encoder_model(directory).config if directory else default
+
+
+def imported_encoder(directory: str | None) -> Callable[[], Any]:
+    """What loads the parameters of an imported encoder.
+
+    Raises:
+      UserError: when it is called: no directory is named, or it holds no imported encoder.
+    """
+
+    def load_imported() -> Any:
+        if not directory:
+            raise UserError("k-means needs an imported encoder; give its directory: --set ENCODER=DIR")
+        return imported_encoder_model(directory).params
+
+    return load_imported
 
 
 def train(

@@ -51,12 +51,12 @@ def test_context_is_the_receptive_field(strides):
     weights = nn.unbox(jax.jit(encoder.init)(jax.random.key(0), samples))
     gradient = jax.jit(jax.grad(lambda x: encoder.apply(weights, x)[0, -1].sum()))(samples)
     first_frame = reach(gradient) // hop
-    assert frames - 1 - first_frame == chunked.encoder_context_frames(config)
+    assert frames - 1 - first_frame == SoundStream(config).encoder_context.past_frames
 
     latents = jax.random.normal(jax.random.key(1), (1, frames, config.embed_dim))
     weights = nn.unbox(jax.jit(decoder.init)(jax.random.key(0), latents))
     gradient = jax.jit(jax.grad(lambda x: decoder.apply(weights, x)[0, -hop:].sum()))(latents)
-    assert frames - 1 - reach(jnp.abs(gradient[0]).sum(axis=-1)) == chunked.decoder_context_frames(config)
+    assert frames - 1 - reach(jnp.abs(gradient[0]).sum(axis=-1)) == SoundStream(config).decoder_context.past_frames
 
 
 @pytest.mark.parametrize("num_samples", [1, 319, 320, 16_001, 40_000])
@@ -86,11 +86,11 @@ def test_one_shape_is_compiled_for_a_long_recording():
 
     class Watched:
         config, sample_rate_hz, hop_samples = codec.config, codec.sample_rate_hz, codec.hop_samples
-        num_quantizers = codec.num_quantizers
+        num_quantizers, encoder_context = codec.num_quantizers, codec.encoder_context
 
-        def encode(self, params, samples):
+        def encode(self, params, samples, num_samples):
             shapes.add(samples.shape)
-            return codec.encode(params, samples)
+            return codec.encode(params, samples, num_samples)
 
     chunked.encode_chunked(Watched(), params, noise(100_000), chunk_seconds=1.0)
     assert shapes == {(1, 16_000)}

@@ -37,13 +37,13 @@ def from_plain(kind: Any, plain: Any, where: str) -> Any:
     Args:
         kind: a dataclass, or the type of one of its fields: int, float, str, bool, Fraction, None, tuple, dict, unions
             of these, Any.
-        plain: what `json.loads` gave.
+        plain: what `json.loads` gave; parts that are read already are taken as they are.
         where: names the place in errors, for example "manifest.json: codec.config".
 
     Raises:
         UserError: a field is missing, unknown, of another type, or refused by the dataclass itself.
     """
-    if kind is Any:
+    if kind is Any or (dataclasses.is_dataclass(plain) and not isinstance(plain, type)):
         return plain
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind, plain, where)

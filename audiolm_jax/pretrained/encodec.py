@@ -1,0 +1,212 @@
+"""EnCodec (Défossez et al. 2022): 75 frames a second of up to 32 levels at 24 kHz, causal, with an LSTM."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from audiolm_jax.codec import quantizer
+from audiolm_jax.codec.contract import Codec, Context
+from audiolm_jax.errors import UserError
+from audiolm_jax.pretrained.encodec_network import Decoder, EncodecConfig, Encoder
+from audiolm_jax.pretrained.encodec_weights import weight_map
+from audiolm_jax.pretrained.kind import CODEC, ConfigReader, Kind
+from audiolm_jax.pretrained.stream import REFLECT, REPLICATE, STREAM, ZERO, Cut, start_state
+
+NAME = "encodec"
+WEIGHT_NORM, GROUP_NORM = "weight_norm", "time_group_norm"
+_PAD_MODES = {"reflect": REFLECT, "replicate": REPLICATE, "constant": ZERO}
+
+
+@dataclasses.dataclass(frozen=True)
+class Encodec(Codec):
+    """The codec contract over the weights of a causal EnCodec.
+
+    `params` is {"encoder": ..., "decoder": ..., "codebooks": float32[levels, N, D]}. Its LSTMs remember all of the
+    past, so long recordings are taken in pieces by `encode_next` and `decode_next`. A first window of fewer frames
+    than the widest kernel has to be the only one.
+
+    Raises:
+        UserError: the configuration is that of facebook/encodec_48khz, or of another EnCodec without a uniform grid of
+            frames that only hear the past.
+    """
+
+    config: EncodecConfig
+
+    def __post_init__(self):
+        config = self.config
+        if config.is_normalized or config.chunk_length_s is not None:
+            raise UserError(
+                f"this EnCodec has normalize = {config.is_normalized} and chunk_length_s = {config.chunk_length_s}: it "
+                "encodes overlapping chunks with a scale each, which is no sequence of frames for a language model; "
+                "import facebook/encodec_24khz instead"
+            )
+        if not config.is_causal or config.num_channels != 1:
+            raise UserError(
+                f"this EnCodec has use_causal_conv = {config.is_causal} and audio_channels = {config.num_channels}, "
+                "but only causal ones of one channel are supported; import facebook/encodec_24khz instead"
+            )
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return self.config.sample_rate_hz
+
+    @property
+    def hop_samples(self) -> int:
+        return self.config.hop_samples
+
+    @property
+    def num_quantizers(self) -> int:
+        return self.config.num_quantizers
+
+    @property
+    def codebook_size(self) -> int:
+        return self.config.codebook_size
+
+    @property
+    def encoder_context(self) -> Context | None:
+        return None
+
+    @property
+    def decoder_context(self) -> Context | None:
+        return None
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def encode(self, params: Any, samples: jax.Array, num_samples: jax.Array | None = None) -> jax.Array:
+        """Tokens int32[B, ceil(T / hop), Q] of samples float32[B, T]; num_samples int32[B] of each row count."""
+        latents = Encoder(self.config).apply({"params": params["encoder"]}, samples[..., None], num_samples)
+        return self._tokens(params, latents)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def decode(self, params: Any, tokens: jax.Array, num_frames: jax.Array | None = None) -> jax.Array:
+        """Samples float32[B, F * hop] of tokens int32[B, F, q]; num_frames int32[B] of each row count."""
+        latents = self.embed(params, tokens)
+        return Decoder(self.config).apply({"params": params["decoder"]}, latents, num_frames)[..., 0]
+
+    def embed(self, params: Any, tokens: jax.Array) -> jax.Array:
+        """What the tokens int32[B, F, q] stand for, float32[B, F, D]: the sum of their codebook entries."""
+        return quantizer.decode(tokens, params["codebooks"])
+
+    def encode_next(
+        self, params: Any, state: Any, samples: jax.Array, num_samples: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """Tokens int32[B, W / hop, Q] of the next window, samples float32[B, W], and the next state; see `Codec`."""
+        is_first = state is None
+        if is_first:
+            window = jax.ShapeDtypeStruct((*samples.shape, 1), samples.dtype)
+            state = start_state(Encoder(self.config), params["encoder"], window, num_samples)
+        return self._encode_window(params, state, samples, num_samples, is_first)
+
+    def decode_next(self, params: Any, state: Any, tokens: jax.Array) -> tuple[jax.Array, Any]:
+        """Samples float32[B, W * hop] of the next window of tokens int32[B, W, q], and the next state."""
+        is_first = state is None
+        if is_first:
+            latents = jax.eval_shape(self.embed, params, tokens)
+            state = start_state(Decoder(self.config), params["decoder"], latents, None)
+        return self._decode_window(params, state, tokens, is_first)
+
+    def _tokens(self, params: Any, latents: jax.Array) -> jax.Array:
+        return quantizer.encode(latents, params["codebooks"][: self.num_quantizers])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def _encode_window(self, params, state, samples, num_samples, is_first):
+        cut = Cut(is_window=True, is_first=is_first)
+        variables = {"params": params["encoder"], STREAM: state}
+        latents, after = Encoder(self.config).apply(
+            variables, samples[..., None], num_samples, cut, mutable=[STREAM]
+        )
+        return self._tokens(params, latents), after[STREAM]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def _decode_window(self, params, state, tokens, is_first):
+        cut = Cut(is_window=True, is_first=is_first)
+        variables = {"params": params["decoder"], STREAM: state}
+        samples, after = Decoder(self.config).apply(
+            variables, self.embed(params, tokens), None, cut, mutable=[STREAM]
+        )
+        return samples[..., 0], after[STREAM]
+
+
+def read_config(config_json: Mapping[str, Any], preprocessor_json: Mapping[str, Any]) -> EncodecConfig:
+    """The configuration of a checkpoint, also of those that `Encodec` refuses.
+
+    Args:
+        config_json: config.json of the model.
+        preprocessor_json: preprocessor_config.json, empty where there is none.
+
+    Raises:
+        UserError: the model has something that we do not compute.
+    """
+    reader = ConfigReader(config_json, "config.json")
+    sample_rate_hz = reader.value("sampling_rate", int, 24_000)
+    num_channels = reader.value("audio_channels", int, 1)
+    latent_dim = reader.value("hidden_size", int, 128)
+    chunk_length_s = reader.value("chunk_length_s", (float, type(None)), None)
+    chunk_overlap = reader.value("overlap", (float, type(None)), None)
+    strides = tuple(reversed(reader.integers("upsampling_ratios", (8, 5, 4, 2))))
+    codebook_size = reader.value("codebook_size", int, 1024)
+    is_causal = reader.value("use_causal_conv", bool, True)
+    norm = reader.value("norm_type", str, WEIGHT_NORM)
+    if norm != WEIGHT_NORM:
+        reader.require("norm_type", GROUP_NORM, WEIGHT_NORM, f"the other norm that is known is {WEIGHT_NORM!r}")
+        reader.require("use_causal_conv", False, True, f"norm_type {GROUP_NORM!r} hears the whole recording")
+    reader.require("trim_right_ratio", 1.0, 1.0, "the transposed convolutions are causal")
+    if config_json.get("codebook_dim") is not None:
+        reader.require("codebook_dim", latent_dim, latent_dim, "codebook entries are as wide as hidden_size")
+    pad_mode = reader.value("pad_mode", str, "reflect")
+    if pad_mode not in _PAD_MODES:
+        raise UserError(f"config.json: pad_mode is {pad_mode!r}, but only {', '.join(_PAD_MODES)} are supported")
+    prepared = ConfigReader(preprocessor_json, "preprocessor_config.json")
+    prepared.require("feature_size", num_channels, num_channels, "it is audio_channels in config.json")
+    prepared.require("sampling_rate", sample_rate_hz, sample_rate_hz, "it is sampling_rate in config.json")
+    prepared.require("chunk_length_s", chunk_length_s, chunk_length_s, "it is chunk_length_s in config.json")
+    prepared.require("overlap", chunk_overlap, chunk_overlap, "it is overlap in config.json")
+    num_codebooks = _num_codebooks(config_json, sample_rate_hz, strides, codebook_size)
+    return EncodecConfig(
+        sample_rate_hz=sample_rate_hz,
+        num_channels=num_channels,
+        strides=strides,
+        base_channels=reader.value("num_filters", int, 32),
+        num_units=reader.value("num_residual_layers", int, 1),
+        dilation_growth=reader.value("dilation_growth_rate", int, 2),
+        unit_squeeze=reader.value("compress", int, 2),
+        unit_kernel=reader.value("residual_kernel_size", int, 3),
+        has_shortcut=reader.value("use_conv_shortcut", bool, True),
+        edge_kernel=reader.value("kernel_size", int, 7),
+        last_kernel=reader.value("last_kernel_size", int, 7),
+        num_lstm_layers=reader.value("num_lstm_layers", int, 2),
+        latent_dim=latent_dim,
+        pad_mode=_PAD_MODES[pad_mode],
+        is_causal=is_causal,
+        has_group_norm=norm == GROUP_NORM,
+        is_normalized=reader.value("normalize", bool, False),
+        chunk_length_s=chunk_length_s,
+        chunk_overlap=chunk_overlap,
+        num_quantizers=num_codebooks,
+        num_codebooks=num_codebooks,
+        codebook_size=codebook_size,
+    )
+
+
+def _num_codebooks(config_json: Mapping[str, Any], sample_rate_hz: int, strides: tuple[int, ...], size: int) -> int:
+    """Levels in the weights: as many as the greatest bitrate of the model pays for."""
+    bandwidths = config_json.get("target_bandwidths", [1.5, 3.0, 6.0, 12.0, 24.0])
+    is_list = isinstance(bandwidths, (list, tuple)) and len(bandwidths) > 0
+    if not is_list or not all(type(each) in (int, float) for each in bandwidths):
+        raise UserError(f"config.json: target_bandwidths is {bandwidths!r}, not a list of numbers; "
+                        "give the model's own config.json")
+    frame_rate = math.ceil(sample_rate_hz / math.prod(strides))
+    return int(1000 * bandwidths[-1] // (frame_rate * math.ceil(math.log2(size))))
+
+
+KIND = Kind(
+    name=NAME,
+    part=CODEC,
+    config_class=EncodecConfig,
+    read_config=read_config,
+    weight_map=weight_map,
+    make=Encodec,
+)

@@ -1,0 +1,268 @@
+"""A published model after its import: one folder with a manifest and the weights, which checks itself.
+
+    manifest.json          kind, configuration, licence, origin, and the reference's own settings, for an export
+    weights.safetensors    our parameters, float32
+
+An encoder may hold centroids too; it then is a semantic tokenizer.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiolm_jax import fingerprint, weight_file
+from audiolm_jax.errors import UserError
+from audiolm_jax.files import replace_file
+from audiolm_jax.plain_json import from_plain, to_plain
+from audiolm_jax.pretrained.huggingface_folder import HuggingFaceFolder, open_huggingface_folder
+from audiolm_jax.pretrained.kind import CODEC, ENCODER, Kind
+from audiolm_jax.pretrained.kinds import PUBLISHED_LICENCES, find_kind
+from audiolm_jax.pretrained.kmeans_file import read_centroids
+from audiolm_jax.pretrained.weight_map import read_weights
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+WEIGHTS_NAME = "weights.safetensors"
+# What makes a manifest.json one of these, and not a bundle's.
+FORMAT = "audiolm_jax imported model"
+
+
+@dataclasses.dataclass(frozen=True)
+class KMeans:
+    """Centroids of a layer of an encoder.
+
+    Attributes:
+        layer: as transformers numbers hidden states; 0 is what the first block is given.
+        centroids: float32[K, D].
+    """
+
+    layer: int
+    centroids: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImportedModel:
+    """A published model in memory.
+
+    Attributes:
+        kind: of the model.
+        config: `kind.config_class`.
+        params: nested dictionaries of float32 arrays.
+        licence: of the weights.
+        origin: where they came from.
+        reference: {"config": ..., "preprocessor": ...} as they were, for an export.
+        left_out: names of the tensors that were not imported: heads and running averages.
+        kmeans: centroids of an encoder's layer, None for none.
+        path: folder it was read from, None for one in memory.
+    """
+
+    kind: Kind
+    config: Any
+    params: Any
+    licence: str
+    origin: str
+    reference: dict[str, Any]
+    left_out: tuple[str, ...] = ()
+    kmeans: KMeans | None = None
+    path: Path | None = None
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of configuration and weights, centroids included."""
+        layer, arrays = (None, {}) if self.kmeans is None else (self.kmeans.layer, {"centroids": self.kmeans.centroids})
+        return fingerprint.fingerprint((self.kind.name, self.config, layer), {"model": self.params, **arrays})
+
+
+def read_huggingface(
+    source: str | Path,
+    licence: str | None = None,
+    kmeans: str | Path | None = None,
+    layer: int | None = None,
+    num_quantizers: int | None = None,
+) -> ImportedModel:
+    """The model of a Hugging Face folder.
+
+    Args:
+        source: with config.json and weights.
+        licence: of the weights; None for what its model card says, or else what such models are published under.
+        kmeans: a file of centroids (joblib, as fairseq's recipes write it, or .npy) for an encoder.
+        layer: that the centroids belong to.
+        num_quantizers: levels that a codec's `encode` shall give; None for all that it has.
+
+    Raises:
+        UserError: a file is missing, damaged or would run code; the model is of no known kind, or of a variant that is
+            not computed; its weights are not those that config.json describes; or centroids do not fit the layer.
+    """
+    folder = open_huggingface_folder(source)
+    kind = find_kind(folder.config.get("model_type"), str(folder.path / "config.json"))
+    config = kind.read_config(folder.config, folder.preprocessor)
+    config = _with_levels(kind, config, num_quantizers)
+    read = read_weights(folder.tensors(), kind.weight_map(config), str(folder.path))
+    return ImportedModel(
+        kind=kind,
+        config=config,
+        params=read.params,
+        licence=_licence(folder, kind, licence),
+        origin=folder.origin,
+        reference={"config": folder.config, "preprocessor": folder.preprocessor},
+        left_out=read.left_out,
+        kmeans=_kmeans(kind, config, kmeans, layer),
+    )
+
+
+def _licence(folder: HuggingFaceFolder, kind: Kind, given: str | None) -> str:
+    return given or folder.licence or PUBLISHED_LICENCES[kind.name]
+
+
+def _with_levels(kind: Kind, config: Any, num_quantizers: int | None) -> Any:
+    if num_quantizers is None:
+        return config
+    if kind.part != CODEC:
+        raise UserError(f"--num_quantizers goes with a codec, but this is a {kind.name}")
+    if not 1 <= num_quantizers <= config.num_quantizers:
+        raise UserError(f"--num_quantizers is {num_quantizers}, this {kind.name} has {config.num_quantizers} levels")
+    return dataclasses.replace(config, num_quantizers=num_quantizers)
+
+
+def _kmeans(kind: Kind, config: Any, path: str | Path | None, layer: int | None) -> KMeans | None:
+    if path is None and layer is None:
+        return None
+    if kind.part != ENCODER:
+        raise UserError(f"--kmeans and --layer go with an encoder, but this is a {kind.name}")
+    if path is None or layer is None:
+        raise UserError("give --kmeans and --layer together: centroids belong to one layer")
+    centroids = read_centroids(path)
+    _check_centroids(config, layer, centroids, str(path))
+    return KMeans(layer, centroids)
+
+
+def _check_centroids(config: Any, layer: int, centroids: np.ndarray, where: str) -> None:
+    if not 0 <= layer <= config.num_layers:
+        raise UserError(f"--layer is {layer}, but this encoder has the layers 0 to {config.num_layers}")
+    if centroids.ndim != 2 or centroids.shape[1] != config.dim:
+        raise UserError(f"{where}: centroids are {list(centroids.shape)}, but features are {config.dim} wide; they "
+                        "belong to another encoder")
+
+
+def write_imported(model: ImportedModel, folder: str | Path, overwrite: bool = False) -> ImportedModel:
+    """Writes a model into a folder, whole or not at all, and reads it again.
+
+    Raises:
+        UserError: the folder is there already and `overwrite` is not given, or it cannot be written.
+    """
+    check_output(folder, overwrite)
+    folder = Path(folder)
+    arrays = {"model": model.params}
+    if model.kmeans is not None:
+        arrays["kmeans"] = {"centroids": model.kmeans.centroids}
+    data = weight_file.encode(weight_file.rounded(arrays, "float32", model.kind.name))
+    manifest = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "kind": model.kind.name,
+        "part": model.kind.part,
+        "licence": model.licence,
+        "origin": model.origin,
+        "config": to_plain(model.config),
+        "layer": None if model.kmeans is None else model.kmeans.layer,
+        "fingerprint": model.fingerprint(),
+        "left_out": list(model.left_out),
+        "weights": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()},
+        "reference": model.reference,
+    }
+    temporary = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        replace_file(temporary / WEIGHTS_NAME, data)
+        replace_file(temporary / MANIFEST_NAME, (json.dumps(manifest, indent=1) + "\n").encode())
+        folder.mkdir(exist_ok=True)
+        # The manifest goes last out and first in: a folder without one is no imported model.
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+        for name in (WEIGHTS_NAME, MANIFEST_NAME):
+            (temporary / name).replace(folder / name)
+    except OSError as error:
+        raise UserError(f"cannot write {folder} ({error.strerror or error}); make room, or name another") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return read_imported(folder)
+
+
+def check_output(folder: str | Path, overwrite: bool) -> None:
+    """Raises UserError where something stands in a folder that an imported model must not replace."""
+    folder = Path(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    ours = folder.is_dir() and {path.name for path in folder.iterdir()} <= {MANIFEST_NAME, WEIGHTS_NAME}
+    if not (overwrite and ours):
+        raise UserError(f"{folder} exists; give another folder, or --overwrite to replace an imported model")
+
+
+def is_imported(folder: str | Path) -> bool:
+    """Whether a folder holds an imported model, judged by its manifest."""
+    try:
+        plain = json.loads((Path(folder) / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(plain, dict) and plain.get("format") == FORMAT
+
+
+def read_imported(folder: str | Path) -> ImportedModel:
+    """The model of a folder that `write_imported` made.
+
+    Raises:
+        UserError: a file is missing, cut short or changed, or was written by another version.
+    """
+    folder = Path(folder)
+    if not is_imported(folder):
+        raise UserError(f"{folder} holds no imported model; make one: audiolm import SOURCE --output {folder}")
+    plain = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+    where = str(folder / MANIFEST_NAME)
+    if plain.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(f"{where} has schema version {plain.get('schema_version')}, this version of audiolm_jax reads "
+                        f"{SCHEMA_VERSION}; import the model again")
+    kind = find_kind(plain.get("kind"), where)
+    try:
+        weights, licence, origin = plain["weights"], str(plain["licence"]), str(plain["origin"])
+        size, sha256 = int(weights["bytes"]), str(weights["sha256"])
+        reference, left_out, layer = dict(plain["reference"]), tuple(plain["left_out"]), plain["layer"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{where} is damaged; import the model again") from error
+    config = from_plain(kind.config_class, plain.get("config"), f"{where}: config")
+    data = _checked_bytes(folder / WEIGHTS_NAME, size, sha256)
+    arrays = weight_file.decode_numpy(data, str(folder / WEIGHTS_NAME))
+    kmeans = None
+    if layer is not None:
+        kmeans = KMeans(int(layer), arrays["kmeans"]["centroids"])
+    model = ImportedModel(
+        kind, config, arrays["model"], licence, origin, reference, left_out, kmeans, folder
+    )
+    if model.fingerprint() != plain.get("fingerprint"):
+        raise UserError(f"{where}: configuration and weights do not belong together; import the model again")
+    return model
+
+
+def imported_encoder_model(folder: str | Path) -> ImportedModel:
+    """The imported model of a folder if it is an encoder; UserError for a codec, and as `read_imported`."""
+    model = read_imported(folder)
+    if model.kind.part != ENCODER:
+        raise UserError(f"{folder} holds a {model.kind.name}, which is no encoder; check the folders")
+    return model
+
+
+def _checked_bytes(path: Path, size: int, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; copy the folder again, or import the model again") from error
+    if len(data) < size:
+        raise UserError(f"{path} is cut short: {len(data)} of {size} bytes; copy it again, or import the model again")
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UserError(f"{path} is not what was imported (its SHA-256 differs); import the model again")
+    return data

@@ -1,0 +1,28 @@
+"""The kinds of published models that can be imported."""
+
+from audiolm_jax.errors import UserError
+from audiolm_jax.pretrained import dac, encodec, hubert, mimi, w2v_bert2
+from audiolm_jax.pretrained.kind import Kind
+
+KINDS: tuple[Kind, ...] = (
+    hubert.KIND, hubert.WAV2VEC2_KIND, w2v_bert2.KIND, encodec.KIND, dac.KIND, mimi.KIND
+)  # fmt: skip
+
+# What their authors publish the weights under, for folders without a model card.
+PUBLISHED_LICENCES = {
+    "hubert": "Apache-2.0",
+    "wav2vec2": "Apache-2.0",
+    "wav2vec2-bert": "MIT",
+    "encodec": "CC-BY-NC-4.0",
+    "dac": "MIT",
+    "mimi": "CC-BY-4.0",
+}
+
+
+def find_kind(name: str | None, where: str) -> Kind:
+    """The kind of a `model_type`; UserError for one that cannot be imported."""
+    for kind in KINDS:
+        if kind.name == name:
+            return kind
+    known = ", ".join(kind.name for kind in KINDS)
+    raise UserError(f"{where}: model_type is {name!r}, but only {known} can be imported")

@@ -1,0 +1,160 @@
+"""EnCodec: what the reference says of the small model, padded batches, windows, weights, configurations refused."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from audiolm_jax.errors import UserError
+from audiolm_jax.plain_json import from_plain, to_plain
+from audiolm_jax.pretrained import encodec
+from audiolm_jax.pretrained.encodec import Encodec, EncodecConfig
+from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
+from audiolm_jax.pretrained.weight_map import read_weights, write_weights
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "pretrained" / "encodec"
+ROWS = (0, 1, 2)
+WINDOW_FRAMES = 33
+
+
+@functools.cache
+def golden():
+    """(codec, parameters, weight map, expected arrays)."""
+    folder = open_huggingface_folder(GOLDEN)
+    config = encodec.KIND.read_config(folder.config, folder.preprocessor)
+    weight_map = encodec.KIND.weight_map(config)
+    read = read_weights(folder.tensors(), weight_map, "golden")
+    assert read.left_out == ()
+    return encodec.KIND.make(config), read.params, weight_map, load_file(GOLDEN / "expected.safetensors")
+
+
+def rows(name, fill):
+    """The arrays of all rows, one [rows, longest, ...], and their lengths."""
+    arrays = [golden()[3][f"{name}.{row}"] for row in ROWS]
+    together = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), fill, arrays[0].dtype)
+    for row, array in zip(together, arrays, strict=True):
+        row[: len(array)] = array
+    return together, np.int32([len(array) for array in arrays])
+
+
+def assert_rows(ours, name, atol=0.0):
+    for row in ROWS:
+        wanted = golden()[3][f"{name}.{row}"]
+        np.testing.assert_allclose(ours[row][: len(wanted)], wanted, rtol=0, atol=atol)
+
+
+def test_a_recording_alone():
+    codec, params, _, expected = golden()
+    wave, tokens = expected["wave.2"], expected["tokens.2"]
+    assert len(wave) % codec.hop_samples
+    np.testing.assert_array_equal(codec.encode(params, wave[None])[0], tokens)
+    decoded = codec.decode(params, tokens[None])[0]
+    assert len(decoded) == len(tokens) * codec.hop_samples
+    np.testing.assert_allclose(decoded, expected["decoded.2"], rtol=0, atol=1e-5)
+
+
+def test_rows_of_a_padded_batch_are_those_alone():
+    codec, params, _, _ = golden()
+    samples, num_samples = rows("wave", 0.7)
+    assert np.all(num_samples % codec.hop_samples)
+    assert_rows(codec.encode(params, samples, num_samples), "tokens")
+    tokens, num_frames = rows("tokens", 5)
+    assert_rows(codec.decode(params, tokens, num_frames), "decoded", atol=1e-5)
+
+
+def test_windows_together_are_the_whole():
+    codec, params, _, _ = golden()
+    window = WINDOW_FRAMES * codec.hop_samples
+    samples, num_samples = rows("wave", 0.7)
+    samples = np.pad(samples, ((0, 0), (0, -samples.shape[1] % window)))
+    state, parts = None, []
+    for begin in range(0, samples.shape[1], window):
+        counted = np.clip(num_samples - begin, 0, window).astype(np.int32)
+        part, state = codec.encode_next(params, state, samples[:, begin : begin + window], counted)
+        parts.append(np.asarray(part))
+    assert_rows(np.concatenate(parts, axis=1), "tokens")
+
+    tokens, _ = rows("tokens", 0)
+    tokens = np.pad(tokens, ((0, 0), (0, -tokens.shape[1] % WINDOW_FRAMES), (0, 0)))
+    state, parts = None, []
+    for begin in range(0, tokens.shape[1], WINDOW_FRAMES):
+        part, state = codec.decode_next(params, state, tokens[:, begin : begin + WINDOW_FRAMES])
+        parts.append(np.asarray(part))
+    assert_rows(np.concatenate(parts, axis=1), "decoded", atol=1e-5)
+
+
+def test_the_latents_are_sums_of_entries_also_of_fewer_levels():
+    codec, params, _, expected = golden()
+    tokens = expected["tokens.2"][None, :7, :2]
+    wanted = params["codebooks"][0][tokens[..., 0]] + params["codebooks"][1][tokens[..., 1]]
+    np.testing.assert_allclose(codec.embed(params, tokens), wanted, atol=1e-6)
+
+
+def test_weights_survive_an_export_to_the_last_bit():
+    _, params, weight_map, _ = golden()
+    again = read_weights(write_weights(params, weight_map), weight_map, "again").params
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+
+
+def test_an_export_has_every_tensor_of_the_checkpoint():
+    _, params, weight_map, _ = golden()
+    theirs = {
+        name.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): tensor.shape
+        for name, tensor in open_huggingface_folder(GOLDEN).tensors().items()
+    }
+    assert {name: tensor.shape for name, tensor in write_weights(params, weight_map).items()} == theirs
+
+
+def test_config_of_the_published_model():
+    assert encodec.KIND.read_config({"model_type": "encodec"}, {}) == EncodecConfig()
+    codec = Encodec(EncodecConfig(num_quantizers=8))
+    assert (codec.sample_rate_hz, codec.hop_samples, codec.num_quantizers) == (24_000, 320, 8)
+    assert codec.bitrate_bps() == 6000
+    assert codec.encoder_context is None and codec.decoder_context is None
+    assert from_plain(EncodecConfig, to_plain(codec.config), "config") == codec.config
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"trim_right_ratio": 0.5}, "trim_right_ratio"),
+        ({"codebook_dim": 64}, "codebook_dim"),
+        ({"pad_mode": "circular"}, "pad_mode"),
+        ({"norm_type": "layer_norm"}, "norm_type"),
+        ({"norm_type": "time_group_norm"}, "use_causal_conv"),
+        ({"num_filters": True}, "num_filters"),
+        ({"target_bandwidths": []}, "target_bandwidths"),
+    ],
+)
+def test_what_is_not_computed_is_refused(change, line):
+    with pytest.raises(UserError, match=line):
+        encodec.KIND.read_config(change, {})
+
+
+def test_a_feature_extractor_of_another_model_is_refused():
+    with pytest.raises(UserError, match="preprocessor_config.json: sampling_rate is 16000"):
+        encodec.KIND.read_config({}, {"sampling_rate": 16_000})
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"is_normalized": True, "chunk_length_s": 1.0}, "normalize = True and chunk_length_s = 1.0.*encodec_24khz"),
+        ({"is_causal": False}, "use_causal_conv = False.*encodec_24khz"),
+        ({"num_channels": 2}, "audio_channels = 2"),
+    ],
+)
+def test_what_has_no_grid_of_frames_is_no_codec(change, line):
+    with pytest.raises(UserError, match=line):
+        encodec.KIND.make(dataclasses.replace(EncodecConfig(), **change))
+
+
+def test_more_levels_than_the_weights_hold_are_refused():
+    with pytest.raises(UserError, match="set 1 to 32"):
+        EncodecConfig(num_quantizers=33)
