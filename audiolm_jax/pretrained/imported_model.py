@@ -101,6 +101,7 @@ def read_huggingface(
     folder = open_huggingface_folder(source)
     kind = find_kind(folder.config.get("model_type"), str(folder.path / "config.json"))
     config = kind.read_config(folder.config, folder.preprocessor)
+    kind.make(config)  # some that can be read cannot serve as a codec; that is told before gigabytes are read
     config = _with_levels(kind, config, num_quantizers)
     read = read_weights(folder.tensors(), kind.weight_map(config), str(folder.path))
     return ImportedModel(

@@ -54,7 +54,7 @@ def test_features_are_those_of_the_reference(name):
     assert_close(made, expected[f"layer.1.{model.num_layers}"])
 
 
-@pytest.mark.parametrize("layer", [0, 1, 3])
+@pytest.mark.parametrize("layer", [0, 2])
 @pytest.mark.parametrize("name", KINDS)
 def test_a_padded_batch_is_each_row_alone(name, layer):
     model, params, expected = golden(name)
@@ -72,13 +72,13 @@ def test_frames_are_features_of_whole_hops_with_zeros_around():
     model, params, expected = golden("hubert")
     assert not model.normalize_samples  # so that zeros are zeros before and after
     samples, lengths = rows(expected)
-    made = np.asarray(model.frames(params, samples, lengths, 3, np.int32(0)))
+    made = np.asarray(model.frames(params, samples, lengths, 2, np.int32(0)))
     assert made.shape == (4, 160, model.dim)
     counts = -(-lengths // HOP)
     around = np.zeros_like(samples)
     for row, length in enumerate(lengths):
         around[row, 15 : 15 + length] = samples[row, :length]
-    wanted = np.asarray(model.features(params, around, (counts * HOP + 30).astype(np.int32), 3))
+    wanted = np.asarray(model.features(params, around, (counts * HOP + 30).astype(np.int32), 2))
     for row, count in enumerate(counts[:3]):
         assert_close(made[row, :count], wanted[row, :count])
         np.testing.assert_array_equal(made[row, count:], 0)
@@ -88,10 +88,10 @@ def test_frames_are_features_of_whole_hops_with_zeros_around():
 def test_frames_that_do_not_belong_to_a_row_come_first(name):
     model, params, expected = golden(name)
     samples, lengths = rows(expected)
-    made = np.asarray(model.frames(params, samples, lengths, 3, np.int32(0)))
+    made = np.asarray(model.frames(params, samples, lengths, 2, np.int32(0)))
     behind = np.roll(samples, 5 * HOP, axis=1)
     behind[:, : 5 * HOP] = np.nan
-    shifted = np.asarray(model.frames(params, behind, lengths + 5 * HOP, 3, np.int32(5)))
+    shifted = np.asarray(model.frames(params, behind, lengths + 5 * HOP, 2, np.int32(5)))
     np.testing.assert_array_equal(shifted[:, :5], 0)
     assert_close(shifted[:, 5:], made[:, :-5])
 

@@ -174,6 +174,13 @@ def test_a_folder_that_cannot_be_imported_is_told_in_one_line(source, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_codec_without_an_even_sequence_of_frames_is_refused(tmp_path, capsys):
+    assert audiolm("import", GOLDEN / "encodec_48khz", "--output", tmp_path / "out") == 2
+    told = capsys.readouterr().err
+    assert "normalize = True" in told and "import facebook/encodec_24khz instead" in told and told.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_weights_in_several_files(source, tmp_path):
     folder = source("hubert")
     tensors = load_file(folder / "model.safetensors")

@@ -1,21 +1,20 @@
 """Compares our port of a published model with the reference implementation. Needs PyTorch and transformers.
 
     python -m tests.pretrained.parity encodec                      the small model, random weights
-    python -m tests.pretrained.parity encodec --size facebook/encodec_24khz --time
+    python -m tests.pretrained.parity encodec --size facebook/encodec_24khz
     python -m tests.pretrained.parity encodec --write_golden       what tests/pretrained/encodec_test.py compares with
 
 The reference is saved as a Hugging Face folder and read from there by our code. A golden folder holds config.json,
 preprocessor_config.json, model.safetensors and expected.safetensors: "wave.N" float32[T] for some lengths; of a codec
 "tokens.N" int32[T_a, Q] and "decoded.N" float32[T'], of an encoder "layer.N.L" float32[T_s, D] for each hidden state L.
 Prints one JSON object: `tokens_equal` is the share of frames whose tokens all agree, other figures are
-max |ours - theirs| / max |theirs|; times are of one recording of 10 s.
+max |ours - theirs| / max |theirs|. Times are measured by benchmarks/pretrained.py.
 """
 
 import argparse
 import importlib
 import json
 import tempfile
-import time
 from pathlib import Path
 
 import jax
@@ -38,7 +37,6 @@ PLACES = {
 }
 # No multiples of any hop; the shortest last.
 SECONDS = (1.503, 0.9171, 0.5023)
-_TIMED_SECONDS = 10
 # Encoders with more layers are compared at four of them.
 _ALL_LAYERS = 6
 
@@ -62,6 +60,13 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     if ours.shape != theirs.shape:
         raise AssertionError(f"shapes {ours.shape} and {theirs.shape}")
     return float(np.max(np.abs(ours - theirs)) / max(np.max(np.abs(theirs)), 1e-12))
+
+
+def kind_and_reference(name: str):
+    """Our kind of a model_type, and the module that makes its reference."""
+    module, attribute, reference = PLACES[name]
+    kind = getattr(importlib.import_module(f"audiolm_jax.pretrained.{module}"), attribute)
+    return kind, importlib.import_module(f"tests.pretrained.{reference}")
 
 
 def save_reference(model, extractor, folder: Path) -> None:
@@ -153,49 +158,13 @@ def compare_encoder(ours, params, reference, model, extractor, seconds=SECONDS) 
     return figures, expected
 
 
-def _best(function) -> float:
-    function()
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return min(times)
-
-
-def timed(kind: Kind, ours, params, reference, model, extractor) -> dict:
-    """Seconds for 10 s of audio, beside the reference's."""
-    wave = speechlike(_TIMED_SECONDS, ours.sample_rate_hz, 5)
-    params = jax.device_put(params)
-    if kind.part == CODEC:
-        tokens = np.asarray(reference.encode(model, extractor, wave), np.int32)
-        pairs = {
-            "encode": (lambda: np.asarray(ours.encode(params, wave[None])),
-                       lambda: reference.encode(model, extractor, wave)),
-            "decode": (lambda: np.asarray(ours.decode(params, tokens[None])), lambda: reference.decode(model, tokens)),
-        }  # fmt: skip
-    else:
-        pairs = {
-            "features": (lambda: np.asarray(ours.features(params, wave[None], None, None)),
-                         lambda: reference.features(model, extractor, wave)),
-        }  # fmt: skip
-    figures = {}
-    for name, (mine, theirs) in pairs.items():
-        ours_s, theirs_s = _best(mine), _best(theirs)
-        figures[name] = {"seconds": ours_s, "reference_seconds": theirs_s, "times_faster": theirs_s / ours_s}
-    return figures
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=PLACES)
     parser.add_argument("--size", help="a published configuration by its name, or 'all'; the small model without it")
     parser.add_argument("--write_golden", action="store_true", help="write tests/golden/pretrained/KIND")
-    parser.add_argument("--time", action="store_true", help="also time both")
     args = parser.parse_args()
-    module, attribute, reference = PLACES[args.kind]
-    kind = getattr(importlib.import_module(f"audiolm_jax.pretrained.{module}"), attribute)
-    reference = importlib.import_module(f"tests.pretrained.{reference}")
+    kind, reference = kind_and_reference(args.kind)
     compare = compare_codec if kind.part == CODEC else compare_encoder
     sizes = {"tiny": reference.tiny}
     if args.size:
@@ -214,8 +183,6 @@ def main() -> None:
                 # Arrays that are views in another order would be written as their memory lies.
                 expected = {name: np.ascontiguousarray(array) for name, array in expected.items()}
                 save_file(expected, golden / "expected.safetensors")
-        if args.time:
-            figures |= timed(kind, ours, params, reference, model, extractor)
         parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
         print(json.dumps({"model": args.kind, "size": name, "parameters": parameters, **figures}))
 
