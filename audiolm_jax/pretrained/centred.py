@@ -55,17 +55,9 @@ class CentredConv(nn.Module):
         if x.shape[1] <= pad - right and self.pad_mode == REFLECT:
             raise UserError(f"{x.shape[1]} steps are too few to be reflected by {pad - right}; use longer chunks")
         x = jnp.pad(x, ((0, 0), (pad - right, right), (0, 0)), _NUMPY_MODES[self.pad_mode])
-        if self.kernel_size == 1:
-            x = x @ kernel[0]
-        else:
-            x = jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                (self.stride,),
-                "VALID",
-                rhs_dilation=(self.dilation,),
-                dimension_numbers=("NWC", "WIO", "NWC"),
-            )
+        x = jax.lax.conv_general_dilated(
+            x, kernel, (self.stride,), "VALID", rhs_dilation=(self.dilation,), dimension_numbers=("NWC", "WIO", "NWC")
+        )
         x = x + bias
         return normalized(self, x) if self.has_norm else x
 

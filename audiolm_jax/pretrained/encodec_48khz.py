@@ -10,6 +10,7 @@ those of any EnCodec:
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.pretrained.encodec_network import Decoder, EncodecConfig, Encoder
 
 _SCALE_EPSILON = 1e-8
-# Chunks that are computed at a time; more take more memory and no less time.
+# Most chunks that are computed at a time; more take more memory and no less time.
 _CHUNKS_AT_ONCE = 4
 
 
@@ -78,11 +79,10 @@ class EncodecChunks:
             scales = jnp.sqrt(jnp.mean(jnp.square(jnp.mean(chunks, axis=2)), axis=1)) + _SCALE_EPSILON
         codebooks = params["codebooks"][: self.config.num_quantizers]
 
-        def encode_one(chunk):
-            latents = Encoder(self.config).apply({"params": params["encoder"]}, chunk[None])
-            return quantizer.encode(latents, codebooks)[0]
+        def encode_group(group):
+            return quantizer.encode(Encoder(self.config).apply({"params": params["encoder"]}, group), codebooks)
 
-        codes = jax.lax.map(encode_one, chunks / scales[:, None, None], batch_size=_CHUNKS_AT_ONCE)
+        codes = _in_groups(encode_group, chunks / scales[:, None, None])
         return codes.reshape(batch, count, *codes.shape[1:]), scales.reshape(batch, count)
 
     @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -100,10 +100,10 @@ class EncodecChunks:
             raise UserError(f"num_samples is {num_samples}, but the {count} chunks hold {total}; ask for no more")
         latents = quantizer.decode(codes.reshape(batch * count, *codes.shape[2:]), params["codebooks"])
 
-        def decode_one(latents):
-            return Decoder(self.config).apply({"params": params["decoder"]}, latents[None])[0]
+        def decode_group(group):
+            return Decoder(self.config).apply({"params": params["decoder"]}, group)
 
-        chunks = jax.lax.map(decode_one, latents, batch_size=_CHUNKS_AT_ONCE) * scales.reshape(-1)[:, None, None]
+        chunks = _in_groups(decode_group, latents) * scales.reshape(-1)[:, None, None]
         # A triangle that is nowhere zero. Divided by the sum of the triangles it is a linear fade.
         weight = 0.5 - jnp.abs(jnp.linspace(0.0, 1.0, self.chunk_samples + 2)[1:-1] - 0.5)
         chunks = chunks.reshape(batch, count, self.chunk_samples, -1) * weight[:, None]
@@ -123,3 +123,13 @@ class EncodecChunks:
             jnp.pad(chunks[:, :, part], ((0, 0), (part, parts - 1 - part), (0, 0), (0, 0))) for part in range(parts)
         ]
         return sum(shifted).reshape(batch, (count + parts - 1) * stride, channels)
+
+
+def _in_groups(function: Callable[[jax.Array], jax.Array], chunks: jax.Array) -> jax.Array:
+    """The function of chunks [N, ...], in the memory of a few: groups of one size, the last one filled with zeros."""
+    count = len(chunks)
+    groups = -(-count // _CHUNKS_AT_ONCE)
+    size = -(-count // groups)
+    chunks = jnp.pad(chunks, ((0, groups * size - count), *((0, 0),) * (chunks.ndim - 1)))
+    results = jax.lax.map(function, chunks.reshape(groups, size, *chunks.shape[1:]))
+    return results.reshape(groups * size, *results.shape[2:])[:count]

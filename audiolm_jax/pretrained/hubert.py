@@ -16,6 +16,7 @@ from audiolm_jax.pretrained.kind import ENCODER, ConfigReader, Kind
 from audiolm_jax.pretrained.speech_transformer import Block, PositionConv, WaveConv, masked
 from audiolm_jax.pretrained.weight_map import REVERSED, Derived, Weight, WeightMap
 from audiolm_jax.semantic.conformer import LayerNorm, Linear
+from audiolm_jax.semantic.encoder import Encoder
 
 # Norms of the convolutions: of every channel over the time of its row, after the first one; of every step over the
 # channels, after each.
@@ -40,7 +41,7 @@ _HEADS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class HubertConfig:
+class HubertConfig(Encoder):
     """A HuBERT or a wav2vec 2.0, and the `semantic.encoder.Encoder` that it is.
 
     The defaults are HuBERT base. Layer 0 is what the first block is given, layer n the output of block n; where the
@@ -89,12 +90,12 @@ class HubertConfig:
                 f"{len(self.conv_widths)} widths, {len(self.conv_kernels)} kernels and {len(self.conv_strides)} "
                 "strides of convolutions must be equally many, and at least one"
             )
-        if any(kernel < stride for kernel, stride in zip(self.conv_kernels, self.conv_strides, strict=True)):
-            raise UserError(f"conv_kernels {self.conv_kernels} are shorter than conv_strides {self.conv_strides}")
+        if not all(1 <= stride <= kernel for kernel, stride in zip(self.conv_kernels, self.conv_strides, strict=True)):
+            raise UserError(f"conv_strides {self.conv_strides} must be 1 to the conv_kernels {self.conv_kernels}")
         if self.conv_norm not in (GROUP, LAYER):
             raise UserError(f"conv_norm is '{self.conv_norm}', but must be {GROUP} or {LAYER}")
         for name in ("num_heads", "position_groups"):
-            if self.dim % getattr(self, name):
+            if getattr(self, name) < 1 or self.dim % getattr(self, name):
                 raise UserError(f"dim {self.dim} must be a multiple of {name} {getattr(self, name)}")
         if self.num_layers < 1:
             raise UserError(f"num_layers is {self.num_layers}, but must be at least 1")

@@ -144,8 +144,6 @@ class Conv(nn.Module):
 def _convolved(x: jax.Array, kernel: jax.Array, stride: int, dilation: int) -> jax.Array:
     """The convolution without padding."""
     size, width, features = kernel.shape
-    if size == 1:
-        return x @ kernel[0]
     if stride > 1 and size % stride == 0 and x.shape[1] % stride == 0:
         x = x.reshape(x.shape[0], -1, stride * width)
         kernel, stride = kernel.reshape(size // stride, stride * width, features), 1

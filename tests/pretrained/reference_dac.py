@@ -18,8 +18,8 @@ def tiny() -> tuple[DacModel, DacFeatureExtractor]:
         codebook_size=32,
         codebook_dim=4,
     )
-    # With this seed the two nearest entries of every frame of the golden recordings are 9e-6 apart, or more.
-    return _random(config, seed=8)
+    # With this seed the two nearest entries of every frame of the golden recordings are 3e-5 apart, or more.
+    return _random(config, seed=2)
 
 
 def published() -> dict[str, object]:
@@ -101,6 +101,7 @@ def _fill_codebooks(model: DacModel, hop: int) -> None:
         level.out_proj.weight.copy_(0.9 * torch.linalg.pinv(inward)[..., None])
         given = level.in_proj(residual)[0].T
         picked = given[torch.randperm(len(given))[: level.codebook.num_embeddings]]
-        level.codebook.weight.copy_(0.9 * picked + 0.1 * given.std() * torch.randn_like(picked))
+        # Spread further than the frames: entries that almost coincide make ties that every rounding settles anew.
+        level.codebook.weight.copy_(0.8 * picked + 0.5 * given.std() * torch.randn_like(picked))
         level.codebook.weight[3] = 0  # whose direction is none
         residual = residual - level(residual)[0]
