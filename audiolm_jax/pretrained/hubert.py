@@ -196,9 +196,7 @@ class HubertConfig(Encoder):
         variance = jnp.sum(kept(jnp.square(centred)), axis=1, keepdims=True) / count
         return kept(centred * jax.lax.rsqrt(variance + _NORMALIZE_EPSILON))
 
-    def _network(
-        self, params: Any, samples: jax.Array, num_samples: jax.Array | None, layer: int | None
-    ) -> jax.Array:
+    def _network(self, params: Any, samples: jax.Array, num_samples: jax.Array | None, layer: int | None) -> jax.Array:
         """Layer float32[B, num_frames(T), D] of normalised samples [B, T]."""
         layer = self.num_layers if layer is None else layer
         if not 0 <= layer <= self.num_layers:
