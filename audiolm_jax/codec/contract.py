@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import jax
 
 from audiolm_jax import fingerprint
+from audiolm_jax.codec import quantizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,10 @@ class Context:
 
 
 class Codec(Protocol):
-    """Waveform to acoustic tokens and back. A frozen dataclass around `config`; every method is pure, and jitted.
+    """Waveform to acoustic tokens and back.
+
+    A frozen dataclass around `config`, which holds rates and sizes by the names that they have here. Every method is
+    pure, and jitted.
 
     What is said of a row does not depend on other rows, nor on what stands behind the end of it.
     """
@@ -28,26 +32,32 @@ class Codec(Protocol):
     @property
     def sample_rate_hz(self) -> int:
         """Rate of the waveform."""
+        return self.config.sample_rate_hz
 
     @property
     def hop_samples(self) -> int:
         """Samples of a frame."""
+        return self.config.hop_samples
 
     @property
     def num_quantizers(self) -> int:
         """Levels Q of a frame."""
+        return self.config.num_quantizers
 
     @property
     def codebook_size(self) -> int:
         """Entries of each level."""
+        return self.config.codebook_size
 
     @property
     def encoder_context(self) -> Context | None:
         """What the tokens of a frame depend on; None for all of the past, then there is `encode_next`."""
+        return None
 
     @property
     def decoder_context(self) -> Context | None:
         """What the samples of a frame depend on; None for all of the past, then there is `decode_next`."""
+        return None
 
     def encode(self, params: Any, samples: jax.Array, num_samples: jax.Array | None = None) -> jax.Array:
         """Tokens int32[B, ceil(T / hop), Q] of samples float32[B, T]; num_samples int32[B] of each row count."""
@@ -57,6 +67,7 @@ class Codec(Protocol):
 
     def embed(self, params: Any, tokens: jax.Array) -> jax.Array:
         """What the tokens int32[B, F, q] stand for, float32[B, F, D]: the sum of their codebook entries."""
+        return quantizer.decode(tokens, params["codebooks"])
 
     def encode_next(
         self, params: Any, state: Any, samples: jax.Array, num_samples: jax.Array

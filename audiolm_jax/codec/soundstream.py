@@ -146,22 +146,6 @@ class SoundStream(Codec):
 
     config: SoundStreamConfig
 
-    @property
-    def sample_rate_hz(self) -> int:
-        return self.config.sample_rate_hz
-
-    @property
-    def hop_samples(self) -> int:
-        return self.config.hop_samples
-
-    @property
-    def num_quantizers(self) -> int:
-        return self.config.num_quantizers
-
-    @property
-    def codebook_size(self) -> int:
-        return self.config.codebook_size
-
     @functools.cached_property
     def encoder_context(self) -> Context:
         """The encoder's receptive field on the past side; nothing after a frame changes its tokens."""
@@ -195,6 +179,3 @@ class SoundStream(Codec):
         del num_frames  # the decoder does not look ahead
         return Decoder(self.config).apply({"params": params["decoder"]}, self.embed(params, tokens))
 
-    def embed(self, params: Any, tokens: jax.Array) -> jax.Array:
-        """Quantised latents float32[B, T_a, D] of tokens int32[B, T_a, q]."""
-        return quantizer.decode(tokens, params["codebooks"])

@@ -32,22 +32,6 @@ class Dac(Codec):
     config: DacConfig
 
     @property
-    def sample_rate_hz(self) -> int:
-        return self.config.sample_rate_hz
-
-    @property
-    def hop_samples(self) -> int:
-        return self.config.hop_samples
-
-    @property
-    def num_quantizers(self) -> int:
-        return self.config.num_quantizers
-
-    @property
-    def codebook_size(self) -> int:
-        return self.config.codebook_size
-
-    @property
     def encoder_context(self) -> Context | None:
         return dac_network.encoder_context(self.config)
 

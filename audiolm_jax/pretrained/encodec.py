@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from audiolm_jax.codec import quantizer
-from audiolm_jax.codec.contract import Codec, Context
+from audiolm_jax.codec.contract import Codec
 from audiolm_jax.errors import UserError
 from audiolm_jax.pretrained.encodec_network import Decoder, EncodecConfig, Encoder
 from audiolm_jax.pretrained.encodec_weights import weight_map
@@ -50,30 +50,6 @@ class Encodec(Codec):
                 "but only causal ones of one channel are supported; import facebook/encodec_24khz instead"
             )
 
-    @property
-    def sample_rate_hz(self) -> int:
-        return self.config.sample_rate_hz
-
-    @property
-    def hop_samples(self) -> int:
-        return self.config.hop_samples
-
-    @property
-    def num_quantizers(self) -> int:
-        return self.config.num_quantizers
-
-    @property
-    def codebook_size(self) -> int:
-        return self.config.codebook_size
-
-    @property
-    def encoder_context(self) -> Context | None:
-        return None
-
-    @property
-    def decoder_context(self) -> Context | None:
-        return None
-
     @functools.partial(jax.jit, static_argnums=0)
     def encode(self, params: Any, samples: jax.Array, num_samples: jax.Array | None = None) -> jax.Array:
         """Tokens int32[B, ceil(T / hop), Q] of samples float32[B, T]; num_samples int32[B] of each row count."""
@@ -85,10 +61,6 @@ class Encodec(Codec):
         """Samples float32[B, F * hop] of tokens int32[B, F, q]; num_frames int32[B] of each row count."""
         latents = self.embed(params, tokens)
         return Decoder(self.config).apply({"params": params["decoder"]}, latents, num_frames)[..., 0]
-
-    def embed(self, params: Any, tokens: jax.Array) -> jax.Array:
-        """What the tokens int32[B, F, q] stand for, float32[B, F, D]: the sum of their codebook entries."""
-        return quantizer.decode(tokens, params["codebooks"])
 
     def encode_next(
         self, params: Any, state: Any, samples: jax.Array, num_samples: jax.Array

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from audiolm_jax.codec.contract import Codec, Context
+from audiolm_jax.codec.contract import Codec
 from audiolm_jax.errors import UserError
 from audiolm_jax.pretrained import mimi_quantizer
 from audiolm_jax.pretrained.kind import CODEC, ConfigReader, Kind
@@ -29,30 +29,6 @@ class Mimi(Codec):
     """
 
     config: MimiConfig
-
-    @property
-    def sample_rate_hz(self) -> int:
-        return self.config.sample_rate_hz
-
-    @property
-    def hop_samples(self) -> int:
-        return self.config.hop_samples
-
-    @property
-    def num_quantizers(self) -> int:
-        return self.config.num_quantizers
-
-    @property
-    def codebook_size(self) -> int:
-        return self.config.codebook_size
-
-    @property
-    def encoder_context(self) -> Context | None:
-        return None
-
-    @property
-    def decoder_context(self) -> Context | None:
-        return None
 
     @functools.partial(jax.jit, static_argnums=0)
     def encode(self, params: Any, samples: jax.Array, num_samples: jax.Array | None = None) -> jax.Array:

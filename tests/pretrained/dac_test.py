@@ -2,13 +2,11 @@
 
 import functools
 import math
-from pathlib import Path
 
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from audiolm_jax.codec import chunked
 from audiolm_jax.codec.contract import Context
@@ -19,30 +17,13 @@ from audiolm_jax.pretrained.dac import Dac
 from audiolm_jax.pretrained.dac_network import DacConfig
 from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
 from audiolm_jax.pretrained.weight_map import read_weights, write_weights
+from tests.pretrained import golden_codec
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "pretrained" / "dac"
-ROWS = (0, 1, 2)
+ROWS = golden_codec.ROWS
 WINDOW_FRAMES = 130
-
-
-@functools.cache
-def golden():
-    """(codec, parameters, weight map, expected arrays)."""
-    folder = open_huggingface_folder(GOLDEN)
-    config = dac.KIND.read_config(folder.config, folder.preprocessor)
-    weight_map = dac.KIND.weight_map(config)
-    read = read_weights(folder.tensors(), weight_map, "golden")
-    assert read.left_out == ()
-    return dac.KIND.make(config), read.params, weight_map, load_file(GOLDEN / "expected.safetensors")
-
-
-def rows(name, fill):
-    """The arrays of all rows, one [rows, longest, ...], and their lengths."""
-    arrays = [golden()[3][f"{name}.{row}"] for row in ROWS]
-    together = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), fill, arrays[0].dtype)
-    for row, array in zip(together, arrays, strict=True):
-        row[: len(array)] = array
-    return together, np.int32([len(array) for array in arrays])
+GOLDEN = golden_codec.GOLDEN / "dac"
+golden = functools.partial(golden_codec.golden, dac.KIND)
+rows = functools.partial(golden_codec.rows, dac.KIND)
 
 
 def assert_decoded(ours, wanted):

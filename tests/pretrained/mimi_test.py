@@ -1,12 +1,10 @@
 """Mimi: what the reference says of the small model, padded batches, windows, weights, configurations refused."""
 
 import functools
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.plain_json import from_plain, to_plain
@@ -15,37 +13,14 @@ from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
 from audiolm_jax.pretrained.mimi import Mimi
 from audiolm_jax.pretrained.mimi_network import MimiConfig
 from audiolm_jax.pretrained.weight_map import read_weights, write_weights
+from tests.pretrained import golden_codec
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "pretrained" / "mimi"
-ROWS = (0, 1, 2)
 # 14 steps of the transformers, more than the 10 that their attention sees.
 WINDOW_FRAMES = 7
-
-
-@functools.cache
-def golden():
-    """(codec, parameters, weight map, expected arrays)."""
-    folder = open_huggingface_folder(GOLDEN)
-    config = mimi.KIND.read_config(folder.config, folder.preprocessor)
-    weight_map = mimi.KIND.weight_map(config)
-    read = read_weights(folder.tensors(), weight_map, "golden")
-    assert read.left_out == ()
-    return mimi.KIND.make(config), read.params, weight_map, load_file(GOLDEN / "expected.safetensors")
-
-
-def rows(name, fill):
-    """The arrays of all rows, one [rows, longest, ...], and their lengths."""
-    arrays = [golden()[3][f"{name}.{row}"] for row in ROWS]
-    together = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), fill, arrays[0].dtype)
-    for row, array in zip(together, arrays, strict=True):
-        row[: len(array)] = array
-    return together, np.int32([len(array) for array in arrays])
-
-
-def assert_rows(ours, name, atol=0.0):
-    for row in ROWS:
-        wanted = golden()[3][f"{name}.{row}"]
-        np.testing.assert_allclose(ours[row][: len(wanted)], wanted, rtol=0, atol=atol)
+GOLDEN = golden_codec.GOLDEN / "mimi"
+golden = functools.partial(golden_codec.golden, mimi.KIND)
+rows = functools.partial(golden_codec.rows, mimi.KIND)
+assert_rows = functools.partial(golden_codec.assert_rows, mimi.KIND)
 
 
 def test_a_recording_alone():
