@@ -285,7 +285,7 @@ def bundle(args: Namespace) -> int:
         )
     if args.codec is not None:
         if not (args.kmeans and args.name):
-            raise UserError("with --codec give --kmeans and --name too")
+            raise UserError("with --codec give --kmeans and --name too, and --licence where a part was trained here")
         if stages or classifiers or args.prompt:
             raise UserError("stages, classifiers and --prompt go with --tokenizers: make a bundle of these first")
         made = export_tokenizers(

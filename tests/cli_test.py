@@ -16,7 +16,7 @@ from audiolm_jax.bundle import export_bundle
 from tests.tiny_system import tiny_system, tiny_tokenizers
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("train", "check", "tokenize", "generate", "codec", "bundle", "info")
+COMMANDS = ("train", "check", "tokenize", "generate", "codec", "import", "export", "bundle", "info")
 
 
 def run(capsys, *argv):

@@ -9,6 +9,7 @@ import pytest
 
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.bundle import Bundle, LanguageModel
+from audiolm_jax.codec.contract import Context
 from audiolm_jax.codec.soundstream import SoundStreamConfig
 from audiolm_jax.errors import UserError
 from audiolm_jax.generation import decode
@@ -34,13 +35,14 @@ class LoudnessCodec:
     hop_samples = HOP
     num_quantizers = ALL
     codebook_size = CODES
+    encoder_context = decoder_context = Context(past_frames=0)
 
-    def encode(self, params, samples):
+    def encode(self, params, samples, num_samples=None):
         frames = np.pad(samples, ((0, 0), (0, -samples.shape[1] % HOP))).reshape(len(samples), -1, HOP)
         peak = np.minimum(np.abs(frames).max(axis=-1) * CODES**ALL, CODES**ALL - 1).astype(np.int32)
         return np.stack([peak // CODES ** (ALL - 1 - q) % CODES for q in range(ALL)], axis=-1)
 
-    def decode(self, params, tokens):
+    def decode(self, params, tokens, num_frames=None):
         weights = [CODES ** (ALL - 1 - q) for q in range(tokens.shape[-1])]
         return np.repeat((tokens * weights).sum(axis=-1) / CODES**ALL, HOP, axis=1).astype(np.float32)
 
