@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from audiolm_jax import weight_file
 from audiolm_jax.errors import UserError
 
 Tensors = Mapping[str, np.ndarray]
@@ -290,14 +291,10 @@ def _assembled(arrays: list[tuple[Weight, list[np.ndarray]]], where: str) -> dic
             flat[weight.path] = array
         else:
             flat.setdefault(weight.path, {})[weight.stacked] = array
-    nested: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, leaf = path.split(".")
-        node = nested
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = np.stack([value[index] for index in range(len(value))]) if isinstance(value, dict) else value
-    return nested
+    stacked = {path: value for path, value in flat.items() if isinstance(value, dict)}
+    return weight_file.unflatten(
+        flat | {path: np.stack([value[index] for index in range(len(value))]) for path, value in stacked.items()}
+    )
 
 
 def _at(params: Any, path: str) -> Any:
