@@ -11,4 +11,4 @@ cd "$ROOT"
 "$VENV/bin/python" -m ruff check .
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}" TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 # One file stays in one process, so that what a file compiles or trains once serves all of its tests.
-exec "$VENV/bin/python" -m pytest -q -n 2 --dist loadfile --durations 15 "$@"
+exec "$VENV/bin/python" -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 15 "$@"

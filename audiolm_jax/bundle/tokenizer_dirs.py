@@ -7,7 +7,13 @@ from typing import Any
 from audiolm_jax.codec.learner import SoundStreamLearner
 from audiolm_jax.codec.soundstream import SoundStream
 from audiolm_jax.errors import UserError
-from audiolm_jax.pretrained.imported_model import ImportedModel, is_imported, read_imported
+from audiolm_jax.pretrained.imported_model import (
+    ImportedManifest,
+    ImportedModel,
+    is_imported,
+    read_imported,
+    read_imported_manifest,
+)
 from audiolm_jax.pretrained.kind import CODEC, ENCODER
 from audiolm_jax.pretrained.loaded import semantic_config, semantic_params
 from audiolm_jax.semantic.kmeans_learner import KMeansLearner
@@ -42,7 +48,7 @@ def codec_of(folder: str | Path) -> TokenizerPart:
         UserError: the folder holds neither.
     """
     if is_imported(folder):
-        model = _imported(folder, CODEC)
+        model = read_imported(folder, CODEC)
         return TokenizerPart("codec", model.kind.make(model.config), model.params, None, (_origin(model, "codec"),))
     trained, arrays, meta = trained_in(folder, SoundStreamLearner, "codec")
     params = {**arrays["params"]["generator"], "codebooks": arrays["collections"]["codebooks"]["entries"]}
@@ -56,7 +62,7 @@ def semantic_of(folder: str | Path) -> TokenizerPart:
         UserError: the folder holds neither.
     """
     if is_imported(folder):
-        model = _imported(folder, ENCODER)
+        model = read_imported(folder, ENCODER)
         if model.kmeans is None:
             raise UserError(
                 f"{folder} holds an encoder without centroids; import it with --kmeans FILE --layer N, or train some: "
@@ -76,7 +82,7 @@ def semantic_of(folder: str | Path) -> TokenizerPart:
         "centroids": arrays["collections"]["clusters"]["centroids"],
     }
     encoder = experiment.macros().get("ENCODER")
-    published = (_origin(_imported(encoder, ENCODER), "encoder"),) if encoder else ()
+    published = (_origin(read_imported_manifest(encoder, ENCODER), "encoder"),) if encoder else ()
     return TokenizerPart("k-means", SemanticTokenizer(tokenizer), params, meta, published)
 
 
@@ -95,12 +101,5 @@ def trained_in(
     return trained, arrays, meta
 
 
-def _imported(folder: str | Path, part: str) -> ImportedModel:
-    model = read_imported(folder)
-    if model.kind.part != part:
-        raise UserError(f"{folder} holds a {model.kind.name}, which is no {part}; check the folders")
-    return model
-
-
-def _origin(model: ImportedModel, part: str) -> dict[str, str]:
+def _origin(model: ImportedModel | ImportedManifest, part: str) -> dict[str, str]:
     return {"part": part, "kind": model.kind.name, "origin": model.origin, "licence": model.licence}

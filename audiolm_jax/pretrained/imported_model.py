@@ -78,6 +78,31 @@ class ImportedModel:
         return fingerprint.fingerprint((self.kind.name, self.config, layer), {"model": self.params, **arrays})
 
 
+@dataclasses.dataclass(frozen=True)
+class ImportedManifest:
+    """What manifest.json says of a model, without its weights.
+
+    Attributes:
+        path: of the file.
+        kind, config, licence, origin, reference, left_out: as those of `ImportedModel`.
+        layer: that the centroids belong to, None where there are none.
+        fingerprint: as `ImportedModel.fingerprint` gives it.
+        weight_bytes, weight_sha256: of the file of weights.
+    """
+
+    path: Path
+    kind: Kind
+    config: Any
+    licence: str
+    origin: str
+    reference: dict[str, Any]
+    left_out: tuple[str, ...]
+    layer: int | None
+    fingerprint: str
+    weight_bytes: int
+    weight_sha256: str
+
+
 def read_huggingface(
     source: str | Path,
     licence: str | None = None,
@@ -214,47 +239,69 @@ def is_imported(folder: str | Path) -> bool:
     return isinstance(plain, dict) and plain.get("format") == FORMAT
 
 
-def read_imported(folder: str | Path) -> ImportedModel:
+def read_imported(folder: str | Path, part: str | None = None) -> ImportedModel:
     """The model of a folder that `write_imported` made.
 
+    Args:
+        folder: where it is.
+        part: `kind.CODEC` or `kind.ENCODER`, where only that is of use; None for either.
+
     Raises:
-        UserError: a file is missing, cut short or changed, or was written by another version.
+        UserError: a file is missing, cut short or changed, was written by another version, or is not of that part.
     """
+    folder = Path(folder)
+    manifest = read_imported_manifest(folder, part)
+    data = _checked_bytes(folder / WEIGHTS_NAME, manifest.weight_bytes, manifest.weight_sha256)
+    arrays = weight_file.decode_numpy(data, str(folder / WEIGHTS_NAME))
+    unlike = f"{manifest.path}: configuration and weights do not belong together; import the model again"
+    if arrays.keys() != ({"model"} if manifest.layer is None else {"model", "kmeans"}):
+        raise UserError(unlike)
+    model = ImportedModel(
+        kind=manifest.kind,
+        config=manifest.config,
+        params=arrays["model"],
+        licence=manifest.licence,
+        origin=manifest.origin,
+        reference=manifest.reference,
+        left_out=manifest.left_out,
+        kmeans=None if manifest.layer is None else KMeans(manifest.layer, arrays["kmeans"]["centroids"]),
+        path=folder,
+    )
+    if model.fingerprint() != manifest.fingerprint:
+        raise UserError(unlike)
+    return model
+
+
+def read_imported_manifest(folder: str | Path, part: str | None = None) -> ImportedManifest:
+    """What a folder says of its model; no weights are read. Otherwise as `read_imported`."""
     folder = Path(folder)
     if not is_imported(folder):
         raise UserError(f"{folder} holds no imported model; make one: audiolm import SOURCE --output {folder}")
-    plain = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-    where = str(folder / MANIFEST_NAME)
+    path = folder / MANIFEST_NAME
+    plain = json.loads(path.read_text(encoding="utf-8"))
     if plain.get("schema_version") != SCHEMA_VERSION:
-        raise UserError(f"{where} has schema version {plain.get('schema_version')}, this version of audiolm_jax reads "
+        raise UserError(f"{path} has schema version {plain.get('schema_version')}, this version of audiolm_jax reads "
                         f"{SCHEMA_VERSION}; import the model again")
-    kind = find_kind(plain.get("kind"), where)
+    kind = find_kind(plain.get("kind"), str(path))
+    if part not in (None, kind.part):
+        raise UserError(f"{folder} holds a {kind.name}, which is no {part}; check the folders")
+    config = from_plain(kind.config_class, plain.get("config"), f"{path}: config")
     try:
-        weights, licence, origin = plain["weights"], str(plain["licence"]), str(plain["origin"])
-        size, sha256 = int(weights["bytes"]), str(weights["sha256"])
-        reference, left_out, layer = dict(plain["reference"]), tuple(plain["left_out"]), plain["layer"]
+        return ImportedManifest(
+            path=path,
+            kind=kind,
+            config=config,
+            licence=str(plain["licence"]),
+            origin=str(plain["origin"]),
+            reference=dict(plain["reference"]),
+            left_out=tuple(plain["left_out"]),
+            layer=None if plain["layer"] is None else int(plain["layer"]),
+            fingerprint=str(plain["fingerprint"]),
+            weight_bytes=int(plain["weights"]["bytes"]),
+            weight_sha256=str(plain["weights"]["sha256"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where} is damaged; import the model again") from error
-    config = from_plain(kind.config_class, plain.get("config"), f"{where}: config")
-    data = _checked_bytes(folder / WEIGHTS_NAME, size, sha256)
-    arrays = weight_file.decode_numpy(data, str(folder / WEIGHTS_NAME))
-    kmeans = None
-    if layer is not None:
-        kmeans = KMeans(int(layer), arrays["kmeans"]["centroids"])
-    model = ImportedModel(
-        kind, config, arrays["model"], licence, origin, reference, left_out, kmeans, folder
-    )
-    if model.fingerprint() != plain.get("fingerprint"):
-        raise UserError(f"{where}: configuration and weights do not belong together; import the model again")
-    return model
-
-
-def imported_encoder_model(folder: str | Path) -> ImportedModel:
-    """The imported model of a folder if it is an encoder; UserError for a codec, and as `read_imported`."""
-    model = read_imported(folder)
-    if model.kind.part != ENCODER:
-        raise UserError(f"{folder} holds a {model.kind.name}, which is no encoder; check the folders")
-    return model
+        raise UserError(f"{path} is damaged; import the model again") from error
 
 
 def _checked_bytes(path: Path, size: int, sha256: str) -> bytes:

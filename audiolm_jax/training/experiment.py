@@ -24,7 +24,8 @@ from audiolm_jax.data.voice_activity import SEGMENT_SECONDS
 from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import MeshSizes
-from audiolm_jax.pretrained.imported_model import imported_encoder_model
+from audiolm_jax.pretrained.imported_model import read_imported, read_imported_manifest
+from audiolm_jax.pretrained.kind import ENCODER
 from audiolm_jax.semantic.encoder import Encoder
 from audiolm_jax.training import loop
 from audiolm_jax.training.checkpoints import load_params
@@ -165,7 +166,7 @@ def trained_encoder(workdir: str | None) -> Callable[[], Any]:
 
 def published_encoder(directory: str | None, default: Encoder) -> Encoder:
     """The configuration of the encoder that `audiolm import` wrote into a directory; the default without one."""
-    return imported_encoder_model(directory).config if directory else default
+    return read_imported_manifest(directory, ENCODER).config if directory else default
 
 
 def imported_encoder(directory: str | None) -> Callable[[], Any]:
@@ -178,7 +179,7 @@ def imported_encoder(directory: str | None) -> Callable[[], Any]:
     def load_imported() -> Any:
         if not directory:
             raise UserError("k-means needs an imported encoder; give its directory: --set ENCODER=DIR")
-        return imported_encoder_model(directory).params
+        return read_imported(directory, ENCODER).params
 
     return load_imported
 

@@ -19,9 +19,9 @@ FLOAT = 4
 
 @pytest.fixture(scope="module")
 def compiled():
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "tests.check.eight_programs"]
-    run = subprocess.run(command, cwd=ROOT, env=os.environ | flags, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 

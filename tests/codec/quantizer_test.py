@@ -166,9 +166,7 @@ def test_every_level_uses_its_codebook_after_some_steps():
 
 
 def test_codebooks_on_eight_devices_are_those_on_one():
-    environment = {
-        **os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu",
-    }
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(
         [sys.executable, "-m", "tests.codec.sharded_codebooks"], env=environment, capture_output=True, text=True
     )

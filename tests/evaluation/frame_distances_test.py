@@ -69,7 +69,9 @@ def test_the_arccosine_is_the_nearest_float32_nearly_always():
     # A frame and (1, 0) have the first number as product.
     x = np.concatenate([np.linspace(-1, 1, 5000), 1 - np.logspace(-7, -1, 500)]).astype(np.float32)
     rows, column = np.stack([x, np.zeros_like(x)])[None], np.array([[[1], [0]]], np.float32)
-    made = np.asarray(jax.jit(between, static_argnums=3)(rows, column, CONSTANTS, "cosine"))
+    # What users run: compiled without optimisation it is another one more often.
+    compiled = jax.jit(between, static_argnums=3, compiler_options={"xla_backend_optimization_level": 3})
+    made = np.asarray(compiled(rows, column, CONSTANTS, "cosine"))
     nearest = np.arccos(x.astype(np.float64)).astype(np.float32) / np.float32(np.pi)
     assert (made[0, :, 0] == nearest).mean() > 0.97
     np.testing.assert_allclose(made[0, :, 0], nearest, rtol=3e-7)

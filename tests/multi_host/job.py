@@ -28,10 +28,8 @@ def free_port() -> int:
 
 def environment(devices: int, **variables) -> dict[str, str]:
     """That of a process with so many simulated devices, and these variables."""
-    # Nothing here runs for long: what counts is how soon it is compiled.
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     found = {name: value for name, value in os.environ.items() if not name.startswith(("AUDIOLM_", "SLURM_"))}
-    found |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
+    found |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices)}
     return found | {name: str(value) for name, value in variables.items()}
 
 

@@ -4,6 +4,7 @@ Every process has simulated devices of its own; collectives between processes go
 """
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,10 @@ from tests.multi_host.job import run_job
 from tests.multi_host.worker import run
 from tests.training.tiny_run import losses
 
+# Gloo writes its greeting piece by piece, and those of two threads can come interleaved.
+GLOO_GREETING = re.compile(
+    r"\[Gloo\] Rank|\bis connected to\b|\bpeer ranks\.|Expected number of connected peer ranks is :|\b\d+\b"
+)
 WORKER, JOINER = "tests.multi_host.worker", "tests.multi_host.joiner"
 
 
@@ -70,8 +75,7 @@ def test_a_run_goes_on_with_another_number_of_processes(folder):
 def test_only_process_0_writes(folder):
     for name, index in (("two", 1), ("four", 1), ("four", 2), ("four", 3)):
         said = (folder / "jobs" / f"{name}{index}").read_text()
-        lines = [line for line in said.splitlines() if line.strip() and "[Gloo]" not in line]
-        assert not lines, said
+        assert not GLOO_GREETING.sub("", said).strip(), said
     # Each step stands once in the figures, and each start of process 0 has made one file of plots.
     lines = losses(folder / "resumed")
     assert len(lines) == len({line[:2] for line in lines}) == 40 + 4

@@ -13,8 +13,14 @@ import audiolm_jax
 from audiolm_jax import cli
 from audiolm_jax.errors import UserError
 from audiolm_jax.pretrained.export import export_huggingface
-from audiolm_jax.pretrained.imported_model import is_imported, read_huggingface, read_imported, write_imported
-from audiolm_jax.pretrained.kind import CODEC
+from audiolm_jax.pretrained.imported_model import (
+    is_imported,
+    read_huggingface,
+    read_imported,
+    read_imported_manifest,
+    write_imported,
+)
+from audiolm_jax.pretrained.kind import CODEC, ENCODER
 from audiolm_jax.pretrained.kinds import KINDS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pretrained"
@@ -228,7 +234,17 @@ def test_an_imported_folder_checks_itself(tmp_path):
     (folder / "weights.safetensors").unlink()
     with pytest.raises(UserError, match="is missing"):
         read_imported(folder)
+    assert read_imported_manifest(folder, CODEC).licence == read_huggingface(GOLDEN / "dac").licence
+    with pytest.raises(UserError, match="holds a dac, which is no encoder"):
+        read_imported_manifest(folder, ENCODER)
+    (folder / "weights.safetensors").write_bytes(data)
     manifest = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(manifest.replace('"layer": null', '"layer": 3'))
+    with pytest.raises(UserError, match="do not belong together"):
+        read_imported(folder)
+    (folder / "manifest.json").write_text(manifest.replace('"layer": null', '"layer": "third"'))
+    with pytest.raises(UserError, match="manifest.json is damaged"):
+        read_imported(folder)
     (folder / "manifest.json").write_text(manifest.replace('"kind": "dac"', '"kind": "x"'))
     with pytest.raises(UserError, match="model_type is 'x'"):
         read_imported(folder)

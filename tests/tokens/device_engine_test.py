@@ -95,7 +95,7 @@ def test_two_processes_of_two_devices_write_what_one_device_writes(corpus_dir, t
             env=os.environ
             | {
                 "JAX_PLATFORMS": "cpu",
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+                "JAX_NUM_CPU_DEVICES": "2",
                 "AUDIOLM_COORDINATOR": f"localhost:{port}",
                 "AUDIOLM_NUM_PROCESSES": "2",
                 "AUDIOLM_PROCESS_ID": str(index),

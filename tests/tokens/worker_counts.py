@@ -65,7 +65,7 @@ def job_of_processes(args, output: Path) -> list[subprocess.Popen]:
     environment = {
         "AUDIOLM_COORDINATOR": f"localhost:{port}",
         "AUDIOLM_NUM_PROCESSES": str(args.processes),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_NUM_CPU_DEVICES": "2",
     }
     return [
         start(args, output, ["--engine", "jax"], **environment, AUDIOLM_PROCESS_ID=str(index))

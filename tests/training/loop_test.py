@@ -23,8 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 def run_tiny(workdir, *arguments, devices=1):
     """Trains in a process of its own; returns its exit code."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices)}
     command = [sys.executable, "-m", "tests.training.tiny_run", str(workdir), *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300).returncode
 
