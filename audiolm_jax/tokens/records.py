@@ -1,7 +1,8 @@
 """Token records on disk: what one utterance became, in ArrayRecord shards.
 
-A record is a msgpack map of plain values; arrays are little-endian bytes with a type and a shape. Reading one runs no
-code of its own. Records keep every frame: repeats are collapsed when an example is made, so durations are never lost.
+A record is a msgpack map of plain values; semantic tokens are little-endian bytes with a type and a length, acoustic
+tokens are packed. Reading one runs no code of its own. Records keep every frame: repeats are collapsed when an example
+is made, so durations are never lost.
 """
 
 import contextlib
@@ -16,12 +17,13 @@ import numpy as np
 from etils import epath
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.tokens.packed_tokens import PackedTokens
 from audiolm_jax.tokens.part_files import part_file
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SPLITS = ("train", "heldout")
 
-# The types that arrays of a record may have on disk.
+# The types that semantic tokens may have on disk.
 _DTYPES = ("|u1", "<u2", "<i4")
 
 
@@ -35,7 +37,7 @@ class TokenRecord:
         source: path of the audio below the folder it was read from.
         num_samples: length at the codec's sample rate; decoding trims to it.
         semantic_tokens: int32[T_s], every frame (repeats and run lengths by `alignment.collapse`).
-        acoustic_tokens: int32[T_a, Q].
+        acoustic_tokens: int32[T_a, Q]; still packed in a record that was read.
         semantic_fingerprint: of the semantic tokenizer.
         codec_fingerprint: of the codec.
         rms_dbfs: level of the audio, by which silent recordings can be left out.
@@ -46,7 +48,7 @@ class TokenRecord:
     source: str
     num_samples: int
     semantic_tokens: np.ndarray
-    acoustic_tokens: np.ndarray
+    acoustic_tokens: np.ndarray | PackedTokens
     semantic_fingerprint: str
     codec_fingerprint: str
     rms_dbfs: float = 0.0
@@ -55,22 +57,36 @@ class TokenRecord:
 _TEXTS = ("key", "speaker", "source", "semantic_fingerprint", "codec_fingerprint")
 
 
-def _pack_array(array: np.ndarray) -> list:
-    """Type, shape and bytes of non-negative integers, in the smallest type that holds them."""
-    array = np.asarray(array)
-    if array.size and array.min() < 0:
-        raise ValueError(f"tokens must not be negative, got {array.min()}")
-    highest = int(array.max()) if array.size else 0
+def _pack_semantic(tokens: np.ndarray) -> list:
+    """Type, length and bytes of tokens [T], in the smallest type that holds them."""
+    tokens = np.asarray(tokens)
+    if tokens.size and tokens.min() < 0:
+        raise ValueError(f"tokens must not be negative, got {tokens.min()}")
+    highest = int(tokens.max()) if tokens.size else 0
     dtype = "|u1" if highest < 1 << 8 else "<u2" if highest < 1 << 16 else "<i4"
-    return [dtype, list(array.shape), array.astype(dtype).tobytes()]
+    return [dtype, len(tokens), tokens.astype(dtype).tobytes()]
 
 
-def _unpack_array(packed: Any, ndim: int) -> np.ndarray:
-    """int32 array of a packed one; ValueError if it is not what `_pack_array` writes."""
-    dtype, shape, data = packed
-    if dtype not in _DTYPES or len(shape) != ndim or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise ValueError(f"array of type {dtype!r} and shape {shape!r}")
-    return np.frombuffer(data, dtype).reshape(shape).astype(np.int32)
+def _unpack_semantic(packed: Any) -> np.ndarray:
+    """int32[T] of what `_pack_semantic` gives; ValueError for anything else."""
+    dtype, length, data = packed
+    if dtype not in _DTYPES or not isinstance(length, int) or length < 0:
+        raise ValueError(f"semantic tokens of type {dtype!r} and length {length!r}")
+    return np.frombuffer(data, dtype).reshape(length).astype(np.int32)
+
+
+def _pack_acoustic(tokens: np.ndarray | PackedTokens) -> list:
+    """Bits, shape and bytes of tokens [T, Q]."""
+    packed = tokens if isinstance(tokens, PackedTokens) else PackedTokens.of(tokens)
+    return [packed.bits, list(packed.shape), packed.rows.tobytes()]
+
+
+def _unpack_acoustic(packed: Any) -> PackedTokens:
+    """The tokens of what `_pack_acoustic` gives; ValueError for anything else."""
+    bits, shape, data = packed
+    if len(shape) != 2 or not all(isinstance(number, int) and number >= 0 for number in (bits, *shape)):
+        raise ValueError(f"acoustic tokens of {bits!r} bits and shape {shape!r}")
+    return PackedTokens.from_bytes(data, tuple(shape), bits)
 
 
 def encode_record(record: TokenRecord) -> bytes:
@@ -79,8 +95,8 @@ def encode_record(record: TokenRecord) -> bytes:
     values["schema"] = SCHEMA_VERSION
     values["num_samples"] = int(record.num_samples)
     values["rms_dbfs"] = float(record.rms_dbfs)
-    values["semantic_tokens"] = _pack_array(record.semantic_tokens)
-    values["acoustic_tokens"] = _pack_array(record.acoustic_tokens)
+    values["semantic_tokens"] = _pack_semantic(record.semantic_tokens)
+    values["acoustic_tokens"] = _pack_acoustic(record.acoustic_tokens)
     return msgpack.packb(values, use_bin_type=True)
 
 
@@ -100,8 +116,8 @@ def decode_record(data: bytes) -> TokenRecord:
                 **{name: values[name] for name in _TEXTS},
                 num_samples=int(values["num_samples"]),
                 rms_dbfs=float(values["rms_dbfs"]),
-                semantic_tokens=_unpack_array(values["semantic_tokens"], ndim=1),
-                acoustic_tokens=_unpack_array(values["acoustic_tokens"], ndim=2),
+                semantic_tokens=_unpack_semantic(values["semantic_tokens"]),
+                acoustic_tokens=_unpack_acoustic(values["acoustic_tokens"]),
             )
     except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
         raise UserError(f"damaged token record ({error}); run `audiolm tokenize` again") from error
@@ -123,9 +139,10 @@ def write_records(path: Path, records: Iterable[bytes]) -> int:
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    # One record a chunk: an example needs one record from a random place.
+    # One record a chunk: an example needs one record from a random place. Packed tokens are near to noise: there is
+    # little to compress, and decompression was half of what an example cost.
     with _errors_of_the_disk():
-        writer = ArrayRecordWriter(str(path), "group_size:1")
+        writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
     count = 0
     for record in records:
         with _errors_of_the_disk():

@@ -35,8 +35,10 @@ PLACES = {
     "dac": ("dac", "KIND", "reference_dac"),
     "mimi": ("mimi", "KIND", "reference_mimi"),
 }
-# No multiples of any hop; the shortest last.
+# No multiples of any hop; the shortest last. Tokens of published sizes are compared over more frames, for one in some
+# thousands is a tie that every rounding settles anew.
 SECONDS = (1.503, 0.9171, 0.5023)
+PUBLISHED_CODEC_SECONDS = (8.003, 5.417, 3.123)
 # Encoders with more layers are compared at four of them.
 _ALL_LAYERS = 6
 
@@ -166,6 +168,7 @@ def main() -> None:
     args = parser.parse_args()
     kind, reference = kind_and_reference(args.kind)
     compare = compare_codec if kind.part == CODEC else compare_encoder
+    seconds = PUBLISHED_CODEC_SECONDS if args.size and kind.part == CODEC else SECONDS
     sizes = {"tiny": reference.tiny}
     if args.size:
         published = reference.published()
@@ -175,7 +178,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             save_reference(model, extractor, Path(folder))
             ours, params, config = load(kind, Path(folder))
-            figures, expected = compare(ours, params, reference, model, extractor)
+            figures, expected = compare(ours, params, reference, model, extractor, seconds)
             if args.write_golden and name == "tiny":
                 golden = GOLDEN / args.kind
                 golden.mkdir(parents=True, exist_ok=True)

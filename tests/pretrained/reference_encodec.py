@@ -174,7 +174,8 @@ def _fill_codebooks(model: EncodecModel) -> None:
         codebook = layer.codebook
         given = residual.permute(0, 2, 1).flatten(0, 1)
         picked = given[torch.randint(len(given), (codebook.codebook_size,))]
-        codebook.embed.copy_(picked + 0.1 * given.std() * torch.randn_like(picked))
+        # Spread further than the frames: entries that almost coincide make ties that every rounding settles anew.
+        codebook.embed.copy_(0.8 * picked + 0.5 * given.std() * torch.randn_like(picked))
         codebook.embed_avg.copy_(2 * codebook.embed)
         codebook.cluster_size.fill_(2.0)
         residual = residual - layer.decode(layer.encode(residual))

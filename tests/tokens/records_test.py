@@ -30,7 +30,8 @@ def test_records_round_trip(semantic, num_frames, highest):
     back = records.decode_record(records.encode_record(record))
     for field in dataclasses.fields(record):
         np.testing.assert_array_equal(getattr(back, field.name), getattr(record, field.name))
-    assert back.semantic_tokens.dtype == back.acoustic_tokens.dtype == np.int32
+    assert back.semantic_tokens.dtype == np.asarray(back.acoustic_tokens).dtype == np.int32
+    assert records.encode_record(back) == records.encode_record(record)
 
 
 def test_negative_tokens_are_refused():
@@ -41,21 +42,26 @@ def test_negative_tokens_are_refused():
 def test_damaged_records_are_user_errors():
     data = records.encode_record(example_record([1, 2], np.ones((2, 3), int)))
     values = msgpack.unpackb(data)
-    wrong_dtype = {**values, "semantic_tokens": ["|O", [2], b"xxxxxxxxxxxxxxxx"]}
-    wrong_shape = {**values, "acoustic_tokens": ["|u1", [2, 4], b"xxxxxx"]}
+    wrong_dtype = {**values, "semantic_tokens": ["|O", 2, b"xxxxxxxxxxxxxxxx"]}
+    wrong_length = {**values, "semantic_tokens": ["<u2", 3, b"xxxx"]}
+    wrong_shape = {**values, "acoustic_tokens": [10, [2, 4], b"xxxxxx"]}
+    wrong_bits = {**values, "acoustic_tokens": [40, [1, 1], b"xxxxx"]}
     for damaged in (
         data[:-3],
         b"",
         pickle.dumps({"schema": 1}),
         msgpack.packb([1, 2]),
         msgpack.packb(wrong_dtype),
+        msgpack.packb(wrong_length),
         msgpack.packb(wrong_shape),
+        msgpack.packb(wrong_bits),
         msgpack.packb({**values, "key": 5}),
     ):
         with pytest.raises(UserError, match="damaged token record"):
             records.decode_record(damaged)
-    with pytest.raises(UserError, match="schema 99"):
-        records.decode_record(msgpack.packb({**values, "schema": 99}))
+    for schema in (1, 99):
+        with pytest.raises(UserError, match=f"schema {schema}, this version reads 2; tokenize again"):
+            records.decode_record(msgpack.packb({**values, "schema": schema}))
 
 
 def test_a_shard_appears_whole_or_not_at_all(tmp_path):
