@@ -1,20 +1,16 @@
 """EnCodec (Défossez et al. 2022): 75 frames a second of up to 32 levels at 24 kHz, causal, with an LSTM."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
-from audiolm_jax.codec import quantizer
-from audiolm_jax.codec.contract import Codec
 from audiolm_jax.errors import UserError
 from audiolm_jax.pretrained.encodec_network import Decoder, EncodecConfig, Encoder
 from audiolm_jax.pretrained.encodec_weights import weight_map
 from audiolm_jax.pretrained.kind import CODEC, ConfigReader, Kind
-from audiolm_jax.pretrained.stream import REFLECT, REPLICATE, STREAM, ZERO, Cut, start_state
+from audiolm_jax.pretrained.stream import REFLECT, REPLICATE, ZERO
+from audiolm_jax.pretrained.streamed_codec import StreamedCodec
 
 NAME = "encodec"
 WEIGHT_NORM, GROUP_NORM = "weight_norm", "time_group_norm"
@@ -22,7 +18,7 @@ _PAD_MODES = {"reflect": REFLECT, "replicate": REPLICATE, "constant": ZERO}
 
 
 @dataclasses.dataclass(frozen=True)
-class Encodec(Codec):
+class Encodec(StreamedCodec):
     """The codec contract over the weights of a causal EnCodec.
 
     `params` is {"encoder": ..., "decoder": ..., "codebooks": float32[levels, N, D]}. Its LSTMs remember all of the
@@ -50,56 +46,13 @@ class Encodec(Codec):
                 "but only causal ones of one channel are supported; import facebook/encodec_24khz instead"
             )
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def encode(self, params: Any, samples: jax.Array, num_samples: jax.Array | None = None) -> jax.Array:
-        """Tokens int32[B, ceil(T / hop), Q] of samples float32[B, T]; num_samples int32[B] of each row count."""
-        latents = Encoder(self.config).apply({"params": params["encoder"]}, samples[..., None], num_samples)
-        return self._tokens(params, latents)
+    def encoder(self) -> Encoder:
+        """See `StreamedCodec`."""
+        return Encoder(self.config)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def decode(self, params: Any, tokens: jax.Array, num_frames: jax.Array | None = None) -> jax.Array:
-        """Samples float32[B, F * hop] of tokens int32[B, F, q]; num_frames int32[B] of each row count."""
-        latents = self.embed(params, tokens)
-        return Decoder(self.config).apply({"params": params["decoder"]}, latents, num_frames)[..., 0]
-
-    def encode_next(
-        self, params: Any, state: Any, samples: jax.Array, num_samples: jax.Array
-    ) -> tuple[jax.Array, Any]:
-        """Tokens int32[B, W / hop, Q] of the next window, samples float32[B, W], and the next state; see `Codec`."""
-        is_first = state is None
-        if is_first:
-            window = jax.ShapeDtypeStruct((*samples.shape, 1), samples.dtype)
-            state = start_state(Encoder(self.config), params["encoder"], window, num_samples)
-        return self._encode_window(params, state, samples, num_samples, is_first)
-
-    def decode_next(self, params: Any, state: Any, tokens: jax.Array) -> tuple[jax.Array, Any]:
-        """Samples float32[B, W * hop] of the next window of tokens int32[B, W, q], and the next state."""
-        is_first = state is None
-        if is_first:
-            latents = jax.eval_shape(self.embed, params, tokens)
-            state = start_state(Decoder(self.config), params["decoder"], latents, None)
-        return self._decode_window(params, state, tokens, is_first)
-
-    def _tokens(self, params: Any, latents: jax.Array) -> jax.Array:
-        return quantizer.encode(latents, params["codebooks"][: self.num_quantizers])
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _encode_window(self, params, state, samples, num_samples, is_first):
-        cut = Cut(is_window=True, is_first=is_first)
-        variables = {"params": params["encoder"], STREAM: state}
-        latents, after = Encoder(self.config).apply(
-            variables, samples[..., None], num_samples, cut, mutable=[STREAM]
-        )
-        return self._tokens(params, latents), after[STREAM]
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _decode_window(self, params, state, tokens, is_first):
-        cut = Cut(is_window=True, is_first=is_first)
-        variables = {"params": params["decoder"], STREAM: state}
-        samples, after = Decoder(self.config).apply(
-            variables, self.embed(params, tokens), None, cut, mutable=[STREAM]
-        )
-        return samples[..., 0], after[STREAM]
+    def decoder(self) -> Decoder:
+        """See `StreamedCodec`."""
+        return Decoder(self.config)
 
 
 def read_config(config_json: Mapping[str, Any], preprocessor_json: Mapping[str, Any]) -> EncodecConfig:

@@ -1,26 +1,24 @@
 """Mimi (Défossez et al. 2024), the codec of Moshi: 12.5 frames a second, a semantic level before the acoustic ones."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from audiolm_jax.codec.contract import Codec
 from audiolm_jax.errors import UserError
 from audiolm_jax.pretrained import mimi_quantizer
 from audiolm_jax.pretrained.kind import CODEC, ConfigReader, Kind
 from audiolm_jax.pretrained.mimi_network import Decoder, Encoder, MimiConfig
 from audiolm_jax.pretrained.mimi_weights import weight_map
-from audiolm_jax.pretrained.stream import STREAM, Cut, start_state
+from audiolm_jax.pretrained.streamed_codec import StreamedCodec
 
 NAME = "mimi"
 
 
 @dataclasses.dataclass(frozen=True)
-class Mimi(Codec):
+class Mimi(StreamedCodec):
     """The codec contract over the weights of a Mimi.
 
     `params` is {"encoder": ..., "decoder": ..., "codebooks": float32[levels, N, D_q], "projections": ...}. Everything
@@ -30,56 +28,21 @@ class Mimi(Codec):
 
     config: MimiConfig
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def encode(self, params: Any, samples: jax.Array, num_samples: jax.Array | None = None) -> jax.Array:
-        """Tokens int32[B, ceil(T / hop), Q] of samples float32[B, T]; num_samples int32[B] of each row count."""
-        latents = Encoder(self.config).apply({"params": params["encoder"]}, samples, num_samples)
-        return self._tokens(params, latents)
+    def encoder(self) -> Encoder:
+        """See `StreamedCodec`."""
+        return Encoder(self.config)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def decode(self, params: Any, tokens: jax.Array, num_frames: jax.Array | None = None) -> jax.Array:
-        """Samples float32[B, F * hop] of tokens int32[B, F, q], q <= Q.
+    def decoder(self) -> Decoder:
+        """See `StreamedCodec`."""
+        return Decoder(self.config)
 
-        No frame hears a later one, so num_frames changes nothing in the frames that count.
-        """
-        return Decoder(self.config).apply({"params": params["decoder"]}, self.embed(params, tokens))
+    def tokens_of(self, params: Any, latents: jax.Array) -> jax.Array:
+        """Tokens int32[B, F, Q] of latents float32[B, F, D], of both quantizers."""
+        return mimi_quantizer.encode(params, latents, self.config.num_semantic, self.config.num_quantizers)
 
     def embed(self, params: Any, tokens: jax.Array) -> jax.Array:
         """What the tokens int32[B, F, q] stand for, float32[B, F, D]: the sum of what both quantizers give."""
         return mimi_quantizer.decode(params, tokens, self.config.num_semantic)
-
-    def encode_next(
-        self, params: Any, state: Any, samples: jax.Array, num_samples: jax.Array
-    ) -> tuple[jax.Array, Any]:
-        """Tokens int32[B, W / hop, Q] of the next window, samples float32[B, W], and the next state; see `Codec`."""
-        is_first = state is None
-        if is_first:
-            state = start_state(Encoder(self.config), params["encoder"], samples, None)
-        return self._encode_window(params, state, samples, num_samples, is_first)
-
-    def decode_next(self, params: Any, state: Any, tokens: jax.Array) -> tuple[jax.Array, Any]:
-        """Samples float32[B, W * hop] of the next window of tokens int32[B, W, q], and the next state."""
-        is_first = state is None
-        if is_first:
-            state = start_state(Decoder(self.config), params["decoder"], jax.eval_shape(self.embed, params, tokens))
-        return self._decode_window(params, state, tokens, is_first)
-
-    def _tokens(self, params: Any, latents: jax.Array) -> jax.Array:
-        return mimi_quantizer.encode(params, latents, self.config.num_semantic, self.config.num_quantizers)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _encode_window(self, params, state, samples, num_samples, is_first):
-        cut = Cut(is_window=True, is_first=is_first)
-        variables = {"params": params["encoder"], STREAM: state}
-        latents, after = Encoder(self.config).apply(variables, samples, num_samples, cut, mutable=[STREAM])
-        return self._tokens(params, latents), after[STREAM]
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _decode_window(self, params, state, tokens, is_first):
-        cut = Cut(is_window=True, is_first=is_first)
-        variables = {"params": params["decoder"], STREAM: state}
-        samples, after = Decoder(self.config).apply(variables, self.embed(params, tokens), cut, mutable=[STREAM])
-        return samples, after[STREAM]
 
 
 def read_config(config_json: Mapping[str, Any], preprocessor_json: Mapping[str, Any]) -> MimiConfig:

@@ -116,15 +116,15 @@ def _units(config: MimiConfig, block: int, x: jax.Array, cut: Cut) -> jax.Array:
 
 
 class Encoder(nn.Module):
-    """Waveform [B, T] to latents [B, ceil(T / hop), D]."""
+    """Waveform [B, T, 1] to latents [B, ceil(T / hop), D]."""
 
     config: MimiConfig
 
     @nn.compact
-    def __call__(self, samples: jax.Array, num_samples: jax.Array | None = None, cut: Cut = WHOLE) -> jax.Array:
+    def __call__(self, x: jax.Array, num_steps: jax.Array | None = None, cut: Cut = WHOLE) -> jax.Array:
         config = self.config
-        num_steps, width = num_samples, config.base_channels
-        x = Conv(width, config.edge_kernel, name="first")(samples[..., None].astype(jnp.float32), cut=cut)
+        width = config.base_channels
+        x = Conv(width, config.edge_kernel, name="first")(x.astype(jnp.float32), cut=cut)
         for block, stride in enumerate(config.strides):
             x = _units(config, block, x, cut)
             width *= 2
@@ -155,12 +155,13 @@ class Upsample(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents [B, F, D] to waveform [B, F * hop]."""
+    """Latents [B, F, D] to waveform [B, F * hop, 1]; no frame hears a later one, so `num_frames` changes nothing."""
 
     config: MimiConfig
 
     @nn.compact
-    def __call__(self, latents: jax.Array, cut: Cut = WHOLE) -> jax.Array:
+    def __call__(self, latents: jax.Array, num_frames: jax.Array | None = None, cut: Cut = WHOLE) -> jax.Array:
+        del num_frames
         config = self.config
         x = config.transformer()(Upsample(config.latent_stride, name="upsample")(latents, cut), cut)
         width = config.base_channels * 2 ** len(config.strides)
@@ -169,4 +170,4 @@ class Decoder(nn.Module):
             width //= 2
             x = UpConv(width, stride, name=f"block{block}_up")(elu(x), cut)
             x = _units(config, block, x, cut)
-        return Conv(1, config.last_kernel, name="last")(elu(x), cut=cut)[..., 0]
+        return Conv(1, config.last_kernel, name="last")(elu(x), cut=cut)
