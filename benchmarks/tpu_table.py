@@ -34,8 +34,12 @@ def rows() -> list[tuple[str, str, int]]:
     )]  # fmt: skip
     for suffix, topology in OTHER_SLICES:
         found += [(f"{stage}_librilight_paper{suffix}", topology, 1) for stage in STAGES]
-    found += [(f"w2v_bert_xl_librilight_paper{suffix}", topology, 1) for suffix, topology in OTHER_SLICES[:3]]
+    # 16 chips of v5e are too few for w2v-BERT XL with a copy of it on each.
+    large = (("_v5e", "v5e:8x8"), *OTHER_SLICES[1:3])
+    found += [(f"w2v_bert_xl_librilight_paper{suffix}", topology, 1) for suffix, topology in large]
     found.append(("coarse_librilight_paper_v5e", "v5e:4x4", 2))
+    found += [(f"{stage}_w2v_bert2_dac", PAPER, 1) for stage in STAGES]
+    found += [(f"{stage}_hubert_encodec", PAPER, 1) for stage in STAGES]
     return found
 
 

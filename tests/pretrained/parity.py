@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
+from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
 from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
 from audiolm_jax.pretrained.kind import CODEC, Kind
 from audiolm_jax.pretrained.weight_map import read_weights, write_weights
@@ -98,6 +99,18 @@ def padded(waves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return samples, np.int32([len(wave) for wave in waves])
 
 
+def compare_chunked(ours, params, wave: np.ndarray, tokens: np.ndarray, sound: np.ndarray) -> dict:
+    """Figures of a recording in windows of two fifths of it, beside what the reference says of the whole."""
+    chunk_seconds = 0.4 * len(wave) / ours.sample_rate_hz
+    mine = encode_chunked(ours, params, wave[None], chunk_seconds)[0]
+    made = decode_chunked(ours, params, tokens[None], chunk_seconds)[0]
+    common = min(len(made), len(sound))
+    return {
+        "tokens_equal_chunked": float(np.mean(np.all(mine == tokens, axis=1))),
+        "decoded_difference_chunked": difference(made[:common], sound[:common]),
+    }
+
+
 def compare_codec(ours, params, reference, model, extractor, seconds=SECONDS) -> tuple[dict, dict]:
     """(figures, expected arrays)."""
     waves = [speechlike(length, ours.sample_rate_hz, seed) for seed, length in enumerate(seconds)]
@@ -127,6 +140,7 @@ def compare_codec(ours, params, reference, model, extractor, seconds=SECONDS) ->
         "tokens_equal_in_padded_batch": float(np.mean(np.concatenate(together))),
         "decoded_difference": max(decoded),
         "decoded_difference_in_padded_batch": max(decoded_together),
+        **compare_chunked(ours, params, waves[0], theirs[0], expected["decoded.0"]),
         "decoded_samples_beside_reference": [
             [len(one) * ours.hop_samples, len(expected[f"decoded.{number}"])] for number, one in enumerate(theirs)
         ],
