@@ -12,7 +12,7 @@ Batch = dict[str, np.ndarray]
 Cursor = dict[str, int]
 BatchShapes = dict[str, jax.ShapeDtypeStruct]
 
-# The index of the last example ever; Grain wants a length.
+# The number of the last batch ever; Grain wants a length.
 _NO_END = 2**60
 
 
@@ -59,11 +59,12 @@ def endless_batches(
     rows = all_rows(batch_size, rows)
     start = cursor["examples"]
 
-    def local_example(position: int) -> Example:
-        batch, row = divmod(position, len(rows))
-        return example(start + batch * batch_size + rows[row])
+    # One element is a batch: Grain's own batching costs a quarter of what an example of a stage takes.
+    def local_batch(number: int) -> Batch:
+        examples = [example(start + number * batch_size + row) for row in rows]
+        return {name: np.stack([each[name] for each in examples]) for name in examples[0]}
 
-    dataset = grain.MapDataset.range(_NO_END).map(local_example).batch(len(rows))
+    dataset = grain.MapDataset.range(_NO_END).map(local_batch)
     # Two batches a thread is enough to hide the reading behind a step, and bounds the memory.
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     dataset = dataset.to_iter_dataset(options)

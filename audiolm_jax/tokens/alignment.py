@@ -96,8 +96,10 @@ def collapse(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"collapse takes int[T], got shape {tokens.shape}")
     if tokens.size == 0:
         return tokens, np.zeros(0, np.int32)
-    starts = np.concatenate([[0], np.flatnonzero(tokens[1:] != tokens[:-1]) + 1])
-    return tokens[starts], np.diff(np.append(starts, tokens.size)).astype(np.int32)
+    is_start = np.ones(tokens.size + 1, bool)  # the end too, where the next run would start
+    np.not_equal(tokens[1:], tokens[:-1], out=is_start[1:-1])
+    starts = np.flatnonzero(is_start)
+    return tokens[starts[:-1]], (starts[1:] - starts[:-1]).astype(np.int32)
 
 
 def expand(values: np.ndarray, run_lengths: np.ndarray) -> np.ndarray:
