@@ -30,6 +30,8 @@ def environment(devices: int, **variables) -> dict[str, str]:
     """That of a process with so many simulated devices, and these variables."""
     found = {name: value for name, value in os.environ.items() if not name.startswith(("AUDIOLM_", "SLURM_"))}
     found |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices)}
+    # A process that finds a program half written by another says so, and tests read what processes say.
+    found["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     return found | {name: str(value) for name, value in variables.items()}
 
 
