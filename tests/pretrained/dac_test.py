@@ -17,13 +17,13 @@ from audiolm_jax.pretrained.dac import Dac
 from audiolm_jax.pretrained.dac_network import DacConfig
 from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
 from audiolm_jax.pretrained.weight_map import read_weights, write_weights
-from tests.pretrained import golden_codec
+from tests.pretrained import golden_model
 
-ROWS = golden_codec.ROWS
+ROWS = golden_model.ROWS
 WINDOW_FRAMES = 130
-GOLDEN = golden_codec.GOLDEN / "dac"
-golden = functools.partial(golden_codec.golden, dac.KIND)
-rows = functools.partial(golden_codec.rows, dac.KIND)
+GOLDEN = golden_model.GOLDEN / "dac"
+golden = functools.partial(golden_model.golden, dac.KIND)
+rows = functools.partial(golden_model.rows, dac.KIND)
 
 
 def assert_decoded(ours, wanted):

@@ -13,13 +13,13 @@ from audiolm_jax.pretrained import encodec
 from audiolm_jax.pretrained.encodec import Encodec, EncodecConfig
 from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
 from audiolm_jax.pretrained.weight_map import read_weights, write_weights
-from tests.pretrained import golden_codec
+from tests.pretrained import golden_model
 
 WINDOW_FRAMES = 33
-GOLDEN = golden_codec.GOLDEN / "encodec"
-golden = functools.partial(golden_codec.golden, encodec.KIND)
-rows = functools.partial(golden_codec.rows, encodec.KIND)
-assert_rows = functools.partial(golden_codec.assert_rows, encodec.KIND)
+GOLDEN = golden_model.GOLDEN / "encodec"
+golden = functools.partial(golden_model.golden, encodec.KIND)
+rows = functools.partial(golden_model.rows, encodec.KIND)
+assert_rows = functools.partial(golden_model.assert_rows, encodec.KIND)
 
 
 def test_a_recording_alone():

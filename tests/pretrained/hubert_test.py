@@ -1,9 +1,6 @@
 """HuBERT and wav2vec 2.0 beside the reference implementation; see tests/pretrained/parity.py."""
 
 import dataclasses
-import functools
-import json
-from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -15,20 +12,17 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.parallel.rules import LOGICAL_AXIS_RULES
 from audiolm_jax.pretrained.hubert import KIND, WAV2VEC2_KIND, HubertConfig
 from audiolm_jax.pretrained.weight_map import read_weights, write_weights
+from tests.pretrained import golden_model
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "pretrained"
+GOLDEN = golden_model.GOLDEN
 KINDS = {"hubert": KIND, "wav2vec2": WAV2VEC2_KIND}
 HOP = 160
 
 
-@functools.cache
 def golden(name: str):
     """(model, its parameters, what the reference says)."""
-    folder = GOLDEN / name
-    plain = [json.loads((folder / file).read_text()) for file in ("config.json", "preprocessor_config.json")]
-    config = KINDS[name].read_config(*plain)
-    params = read_weights(load_file(folder / "model.safetensors"), KINDS[name].weight_map(config), name).params
-    return KINDS[name].make(config), params, load_file(folder / "expected.safetensors")
+    model, params, _, expected = golden_model.golden(KINDS[name])
+    return model, params, expected
 
 
 def rows(expected) -> tuple[np.ndarray, np.ndarray]:

@@ -13,14 +13,14 @@ from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
 from audiolm_jax.pretrained.mimi import Mimi
 from audiolm_jax.pretrained.mimi_network import MimiConfig
 from audiolm_jax.pretrained.weight_map import read_weights, write_weights
-from tests.pretrained import golden_codec
+from tests.pretrained import golden_model
 
 # 14 steps of the transformers, more than the 10 that their attention sees.
 WINDOW_FRAMES = 7
-GOLDEN = golden_codec.GOLDEN / "mimi"
-golden = functools.partial(golden_codec.golden, mimi.KIND)
-rows = functools.partial(golden_codec.rows, mimi.KIND)
-assert_rows = functools.partial(golden_codec.assert_rows, mimi.KIND)
+GOLDEN = golden_model.GOLDEN / "mimi"
+golden = functools.partial(golden_model.golden, mimi.KIND)
+rows = functools.partial(golden_model.rows, mimi.KIND)
+assert_rows = functools.partial(golden_model.assert_rows, mimi.KIND)
 
 
 def test_a_recording_alone():

@@ -1,39 +1,32 @@
 """w2v-BERT 2.0: what the reference says of small models, padded batches, every hop, weights, configurations refused."""
 
-import functools
 import json
-from pathlib import Path
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel.rules import mesh_axes
 from audiolm_jax.plain_json import from_plain, to_plain
 from audiolm_jax.pretrained import distance_attention, w2v_bert2
-from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
 from audiolm_jax.pretrained.w2v_bert2 import KIND, W2vBert2Config
 from audiolm_jax.pretrained.weight_map import read_weights, write_weights
+from tests.pretrained import golden_model
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "pretrained"
+GOLDEN = golden_model.GOLDEN
 ROWS = (0, 1, 2)
 HOP = 320
 # Largest difference from the reference. Mels are standardised, which magnifies the rounding of their logarithms.
 TOLERANCE = 5e-5
 
 
-@functools.cache
 def golden(name="wav2vec2-bert"):
     """(encoder, parameters, expected arrays)."""
-    folder = open_huggingface_folder(GOLDEN / name)
-    config = KIND.read_config(folder.config, folder.preprocessor)
-    read = read_weights(folder.tensors(), KIND.weight_map(config), name)
-    assert read.left_out == ("masked_spec_embed",)
-    return KIND.make(config), read.params, load_file(GOLDEN / name / "expected.safetensors")
+    encoder, params, _, expected = golden_model.golden(KIND, name)
+    return encoder, params, expected
 
 
 def batch():
