@@ -28,15 +28,15 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from markdown_table import check_markers, write_table  # noqa: E402
 
 from audiolm_jax.check.flops import count_flops  # noqa: E402
-from audiolm_jax.files import replace_file  # noqa: E402
 from audiolm_jax.pretrained.kind import CODEC  # noqa: E402
 from tests.pretrained import parity  # noqa: E402
 
 AUDIO_SECONDS = 10
 MATRIX = 3072
-BEGIN, END = "<!-- table: benchmarks/pretrained.py -->", "<!-- end of table -->"
+NAME = Path(__file__).name
 MODELS = (
     ("hubert", "facebook/hubert-base-ls960"),
     ("hubert", "facebook/hubert-large-ll60k"),
@@ -108,6 +108,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of ours and the reference's (default 5)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with the two markers")
     args = parser.parse_args()
+    if args.write:
+        check_markers(args.write, NAME)
     lines = [measured(f"product of {MATRIX} x {MATRIX}", "", *matrix_product(), args.rounds)]
     print(json.dumps(lines[-1]), flush=True)
     for name, size in MODELS:
@@ -123,11 +125,7 @@ def main() -> None:
             lines.append(measured(size, what, *pair, args.rounds))
             print(json.dumps(lines[-1]), flush=True)
     if args.write:
-        text = args.write.read_text()
-        if BEGIN not in text or END not in text:
-            raise SystemExit(f"{args.write} has not the markers {BEGIN} and {END}")
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        replace_file(args.write, f"{before}{BEGIN}\n{table(lines)}{END}{after}".encode())
+        write_table(args.write, NAME, table(lines))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 
     python benchmarks/tpu_table.py --output work/tpu_checks [--only coarse] [--write docs/tpu.md]
 
-Each row is one `audiolm check ... --train_only --json`, in a process of its own, about a minute on two cores. Rows that
-are done are kept in --output, so that a run that was stopped goes on; `--again` checks them anew. `--write` puts the
-table between the two markers of a Markdown file, else it is printed. Needs libtpu (pip install "audiolm_jax[check]").
+Each row is one `audiolm check ... --train_only --json`, in a process of its own: on two cores a minute for a stage,
+five for the codec, two to ten for w2v-BERT XL. Rows that are done are kept in --output, so that a run that was stopped
+goes on; `--again` checks them anew. `--write` puts the table between the two markers of a Markdown file, else it is
+printed. Needs libtpu (pip install "audiolm_jax[check]").
 """
 
 import argparse
@@ -15,14 +16,15 @@ import sys
 import time
 from pathlib import Path
 
+from markdown_table import check_markers, write_table
+
 from audiolm_jax.check.chips import GIB
-from audiolm_jax.files import replace_file
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("semantic", "coarse", "fine")
 PAPER = "v4:2x2x4"
 OTHER_SLICES = (("_v5e", "v5e:4x4"), ("_v5p", "v5p:4x4x4"), ("_v6e", "v6e:8x8"), ("_v5e", "v5e:16x16"))
-BEGIN, END = "<!-- table: benchmarks/tpu_table.py -->", "<!-- end of table -->"
+NAME = Path(__file__).name
 
 
 def rows() -> list[tuple[str, str, int]]:
@@ -109,17 +111,15 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with the two markers")
     parser.add_argument("--again", action="store_true", help="check rows anew that are done")
     args = parser.parse_args()
+    if args.write:
+        check_markers(args.write, NAME)
     args.output.mkdir(parents=True, exist_ok=True)
     wanted = [row for row in rows() if args.only in f"{row[0]}@{row[1]}"]
     made = table([check(args.output, *row, args.again) for row in wanted])
     if args.write is None:
         print(made)
         return
-    text = args.write.read_text()
-    if BEGIN not in text or END not in text:
-        raise SystemExit(f"{args.write} has not the markers {BEGIN} and {END}")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    replace_file(args.write, f"{before}{BEGIN}\n{made}{END}{after}".encode())
+    write_table(args.write, NAME, made)
 
 
 if __name__ == "__main__":
