@@ -53,7 +53,7 @@ def distractors(rng: jax.Array, masked: jax.Array, num_distractors: int) -> tupl
 def contrastive(
     context: jax.Array,
     quantized: jax.Array,
-    code_ids: jax.Array,
+    chosen_ids: jax.Array,
     positions: jax.Array,
     usable: jax.Array,
     temperature: float,
@@ -65,7 +65,7 @@ def contrastive(
     Args:
         context: [B, T, C], from the masked input.
         quantized: [B, T, C], from the unmasked input.
-        code_ids: int32[B, T].
+        chosen_ids: int32[B, T], the codes that `quantized` is.
         positions: int32[B, T, K] from `distractors`.
         usable: bool [B, T].
         temperature: divides the cosine; 0.1.
@@ -77,8 +77,8 @@ def contrastive(
     own = jnp.diagonal(similarity, axis1=1, axis2=2)
     negative = jnp.take_along_axis(similarity, positions, axis=2)
     flat_positions = positions.reshape(positions.shape[0], -1)
-    negative_ids = jnp.take_along_axis(code_ids, flat_positions, axis=1).reshape(positions.shape)
-    negative = jnp.where(negative_ids == code_ids[:, :, None], -1e9, negative)
+    negative_ids = jnp.take_along_axis(chosen_ids, flat_positions, axis=1).reshape(positions.shape)
+    negative = jnp.where(negative_ids == chosen_ids[:, :, None], -1e9, negative)
     scores = jnp.concatenate([own[:, :, None], negative], axis=2)
     loss = jax.nn.logsumexp(scores, axis=2) - own
     right = own >= jnp.max(negative, axis=2)

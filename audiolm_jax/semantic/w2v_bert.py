@@ -213,8 +213,8 @@ class GumbelQuantizer(nn.Module):
         rng: key of the Gumbel noise, or None to choose the likeliest code.
 
     Returns:
-        quantized float32[B, T, C], code_ids int32[B, T] (the likeliest code, free of noise: the target of masked
-        prediction), logits float32[B, T, V].
+        quantized float32[B, T, C], chosen_ids int32[B, T] (the code that `quantized` is, noise and all), code_ids
+        int32[B, T] (the likeliest code, free of noise: the target of masked prediction), logits float32[B, T, V].
     """
 
     codebook_size: int
@@ -236,9 +236,10 @@ class GumbelQuantizer(nn.Module):
         if rng is not None:
             noisy = logits + jax.random.gumbel(rng, logits.shape)
         soft = jax.nn.softmax(noisy / temperature, axis=-1)
-        hard = jax.nn.one_hot(jnp.argmax(noisy, axis=-1), self.codebook_size, dtype=jnp.float32)
+        chosen_ids, code_ids = (jnp.argmax(scores, axis=-1).astype(jnp.int32) for scores in (noisy, logits))
+        hard = jax.nn.one_hot(chosen_ids, self.codebook_size, dtype=jnp.float32)
         chosen = hard + soft - jax.lax.stop_gradient(soft)
-        return chosen @ codes, jnp.argmax(logits, axis=-1).astype(jnp.int32), logits
+        return chosen @ codes, chosen_ids, code_ids, logits
 
 
 class W2vBert(nn.Module):
@@ -296,12 +297,13 @@ class W2vBert(nn.Module):
 
         decayed = config.gumbel_start * config.gumbel_decay ** step.astype(jnp.float32)
         temperature = jnp.maximum(decayed, config.gumbel_end)
-        quantized, code_ids, code_logits = self.quantizer(frames, temperature, None if deterministic else gumbel_key)
-        code_ids = jax.lax.stop_gradient(code_ids)
+        choice_key = None if deterministic else gumbel_key
+        quantized, chosen_ids, code_ids, code_logits = self.quantizer(frames, temperature, choice_key)
+        chosen_ids, code_ids = jax.lax.stop_gradient((chosen_ids, code_ids))
 
         positions, usable = objectives.distractors(distractor_key, masked, config.num_distractors)
         contrastive_loss, contrastive_accuracy = objectives.contrastive(
-            self.context_projection(context), quantized, code_ids, positions, usable, config.contrastive_temperature
+            self.context_projection(context), quantized, chosen_ids, positions, usable, config.contrastive_temperature
         )
         diversity_loss, soft_perplexity = objectives.diversity(code_logits, valid)
         mlm_loss, mlm_accuracy = objectives.masked_prediction(self.prediction(predicted), code_ids, masked)

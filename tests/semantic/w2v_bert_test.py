@@ -11,9 +11,9 @@ import optax
 import pytest
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.semantic import w2v_bert
+from audiolm_jax.semantic import objectives, w2v_bert
 from audiolm_jax.semantic.learner import W2vBertLearner
-from audiolm_jax.semantic.w2v_bert import W2vBertConfig
+from audiolm_jax.semantic.w2v_bert import W2vBert, W2vBertConfig, pad_to_frames
 from audiolm_jax.training.optimizers import adam
 
 TINY = W2vBertConfig(
@@ -138,6 +138,29 @@ def test_remat_changes_no_update(learner, state):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), keeps, recomputes)
     with pytest.raises(UserError, match="remat is 'dots'"):
         dataclasses.replace(learner, remat="dots")
+
+
+def test_distractors_are_told_from_the_code_that_was_drawn(state, monkeypatch):
+    """With Gumbel noise the code of a frame is often not its likeliest one."""
+    seen = {}
+
+    def contrastive(context, quantized, chosen_ids, *others):
+        seen.update(quantized=quantized, chosen_ids=chosen_ids)
+        return real(context, quantized, chosen_ids, *others)
+
+    real = objectives.contrastive
+    monkeypatch.setattr(objectives, "contrastive", contrastive)
+    batch = batch_of(np.random.default_rng(8))
+    samples, valid = pad_to_frames(batch["samples"], batch["num_samples"])
+    W2vBert(TINY).apply(
+        {"params": state.params}, samples, valid, jnp.zeros((), jnp.int32), jax.random.key(3),
+        rngs={"dropout": jax.random.key(4)},
+    )
+    codes = state.params["quantizer"]["codes"]
+    np.testing.assert_allclose(seen["quantized"], codes[seen["chosen_ids"]], atol=1e-5)
+    frames = W2vBert(TINY).apply({"params": state.params}, samples, valid, method="front")
+    likeliest = jnp.argmax(frames @ state.params["quantizer"]["kernel"] + state.params["quantizer"]["bias"], axis=-1)
+    assert np.mean(seen["chosen_ids"] != likeliest) > 0.02
 
 
 def test_quantizer_starts_with_many_codes_in_use(learner, state):
