@@ -12,7 +12,7 @@ import pytest
 from audiolm_jax.errors import UserError
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.stage_model import StageModel
-from audiolm_jax.lm.transformer import Transformer, dropout
+from audiolm_jax.lm.transformer import Transformer, dropout, unstack_layers
 from audiolm_jax.parallel.rules import LOGICAL_AXIS_RULES
 from audiolm_jax.tokens.stages import coarse_stage
 
@@ -77,6 +77,20 @@ def test_scan_unrolled_and_remat_are_one_function(config):
         np.testing.assert_allclose(other_value, value, rtol=1e-5)
         for name in grads:
             np.testing.assert_allclose(other_grads[name], grads[name], atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_a_small_step_of_a_norm_scale_counts_in_bfloat16(unroll):
+    config = dataclasses.replace(PLAIN, compute_dtype="bfloat16", unroll=unroll)
+    params = start(config)
+    scale = params["mlp_norm_scale"] * 1.001
+    assert jnp.array_equal(jnp.bfloat16(scale), jnp.bfloat16(params["mlp_norm_scale"]))
+    layers = {name: params[name] for name in ("mlp_norm_scale", "attention_norm_scale", "qkv")}
+    for layer in unstack_layers(config, layers):
+        assert {name: str(value.dtype) for name, value in layer.items()} == {
+            "mlp_norm_scale": "float32", "attention_norm_scale": "float32", "qkv": "bfloat16",
+        }
+    assert not jnp.array_equal(run(config, params), run(config, params | {"mlp_norm_scale": scale}))
 
 
 def test_no_position_sees_the_future():
