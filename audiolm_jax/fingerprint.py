@@ -8,11 +8,25 @@ from typing import Any
 import jax
 import numpy as np
 
+_UNHASHED_DEFAULT = "unhashed_default"
+
+
+def unhashed_default(value: Any) -> Any:
+    """A dataclass field that counts in fingerprints only where it differs from `value`.
+
+    For an option that is added later: what was trained before it keeps its fingerprint.
+    """
+    return dataclasses.field(default=value, metadata={_UNHASHED_DEFAULT: True})
+
 
 def _canonical(value: Any) -> Any:
     """`value` in JSON's own types, tuples as lists."""
     if dataclasses.is_dataclass(value):
-        return {field.name: _canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: _canonical(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not (_UNHASHED_DEFAULT in field.metadata and getattr(value, field.name) == field.default)
+        }
     if isinstance(value, (tuple, list)):
         return [_canonical(item) for item in value]
     if isinstance(value, (str, int, float, bool)) or value is None:

@@ -78,7 +78,7 @@ def check(
     program = make_program(
         built.learner, built.feed.batch_shapes(), built.feed.eval_batch_shapes(), mesh, built.options.seed
     )
-    steps = training_steps(program)
+    steps = training_steps(program, built.options.steps - 1)
     steps = steps[:1] if train_only else steps + sampling_steps(built, mesh)
     places = _places(opened, chip, mesh)
     reports = []

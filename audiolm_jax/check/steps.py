@@ -38,11 +38,11 @@ class Step:
     iterations: int = 1
 
 
-def training_steps(program: Program) -> list[Step]:
-    """The train step and the eval step."""
+def training_steps(program: Program, last_step: int) -> list[Step]:
+    """The train step, as it is at the last step of the run, and the eval step."""
     chips = program.mesh.size
     with mesh_context(program.mesh):
-        train = program.train_step.trace(program.state, program.batch)
+        train = program.train_step.trace(program.state, program.batch, program.phase(last_step))
         evaluate = program.eval_step.trace(program.state, program.eval_batch)
     return [
         Step("train", train, {"state": program.state, "batch": program.batch}, chips),

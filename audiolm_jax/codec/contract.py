@@ -90,5 +90,8 @@ class Codec(Protocol):
         return levels * math.log2(self.codebook_size) * self.sample_rate_hz / self.hop_samples
 
     def fingerprint(self, params: Any) -> str:
-        """Hash of configuration and weights; two codecs with the same one give the same tokens."""
+        """Hash of configuration and weights; two codecs with the same one give the same tokens on one kind of device.
+
+        Accelerators round the encoder's products otherwise than a CPU, and a latent between two codes may get either.
+        """
         return fingerprint.fingerprint(self.config, params)

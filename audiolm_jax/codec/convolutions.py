@@ -45,36 +45,62 @@ class CausalConv(nn.Module):
         return y + bias
 
 
-class DownConv(nn.Module):
-    """Causal convolution of kernel 2S and stride S, [B, T, C_in] -> [B, T / S, C_out]; T is a multiple of S.
+class DepthwiseConv(nn.Module):
+    """Causal convolution of every channel on its own, [B, T, C] -> [B, T, C].
 
-    With S frames folded into channels it is a convolution of kernel 2 and stride 1.
+    A sum of shifted copies, which XLA fuses into one pass; its gradient of a grouped convolution is far slower on CPU.
+    """
+
+    kernel_size: int
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.initializers.normal(self.kernel_size**-0.5)
+        kernel = self.param(
+            "kernel", nn.with_logical_partitioning(init, (None, "conv_out")), (self.kernel_size, x.shape[-1])
+        )
+        bias = self.param("bias", nn.with_logical_partitioning(nn.initializers.zeros, ("conv_out",)), (x.shape[-1],))
+        kernel, bias, steps = kernel.astype(x.dtype), bias.astype(x.dtype), x.shape[1]
+        padded = pad_past(x, (self.kernel_size - 1) * self.dilation)
+        for tap in range(self.kernel_size):
+            bias += padded[:, tap * self.dilation : tap * self.dilation + steps] * kernel[tap]
+        return bias
+
+
+class DownConv(nn.Module):
+    """Causal convolution of kernel S * `overlap` and stride S, [B, T, C_in] -> [B, T / S, C_out]; S divides T.
+
+    With S frames folded into channels it is a convolution of kernel `overlap` and stride 1.
     """
 
     features: int
     stride: int
+    overlap: int = 2
     kernel_init: Callable = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, steps, channels = x.shape
         folded = x.reshape(batch, steps // self.stride, self.stride * channels)
-        return CausalConv(self.features, kernel_size=2, kernel_init=self.kernel_init, name="folded")(folded)
+        return CausalConv(self.features, self.overlap, kernel_init=self.kernel_init, name="folded")(folded)
 
 
 class UpConv(nn.Module):
-    """Causal transposed convolution of kernel 2S and stride S, [B, T, C_in] -> [B, T * S, C_out].
+    """Causal transposed convolution of kernel S * `overlap` and stride S, [B, T, C_in] -> [B, T * S, C_out].
 
-    Computed as a convolution of kernel 2 to S * C_out channels and a reshape: the same function as the transposed
-    form, with a gradient that is a matrix product.
+    Computed as a convolution of kernel `overlap` to S * C_out channels and a reshape: the same function as the
+    transposed form, with a gradient that is a matrix product.
     """
 
     features: int
     stride: int
+    overlap: int = 2
     kernel_init: Callable = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, steps, _ = x.shape
-        folded = CausalConv(self.stride * self.features, kernel_size=2, kernel_init=self.kernel_init, name="folded")(x)
+        width = self.stride * self.features
+        folded = CausalConv(width, self.overlap, kernel_init=self.kernel_init, name="folded")(x)
         return folded.reshape(batch, steps * self.stride, self.features)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax import spectral
-from audiolm_jax.codec.grouped_convolution import grouped_conv
+from audiolm_jax.codec.conv1d import KERNEL_INIT, Conv1D, Judgement, activation
+from audiolm_jax.codec.frame_discriminators import PeriodDiscriminator, SpectrogramDiscriminator
 
 STFT_WINDOW_SAMPLES = 1024
 STFT_HOP_SAMPLES = 256
@@ -18,18 +19,6 @@ WAVE_SCALES = 3
 WAVE_GROUPED_LAYERS = 4
 WAVE_STRIDE = 4
 WAVE_GROUP_CHANNELS = 4
-LEAKY_SLOPE = 0.2
-
-# Keeps the variance of activations through a leaky ReLU.
-KERNEL_INIT = nn.initializers.variance_scaling(2.0 / (1.0 + LEAKY_SLOPE**2), "fan_in", "truncated_normal")
-
-# Logits of one discriminator, and the outputs of its inner layers.
-Judgement = tuple[jax.Array, list[jax.Array]]
-
-
-def activation(x: jax.Array) -> jax.Array:
-    """Leaky ReLU; the papers do not name the STFT discriminator's activation, MelGAN's wave discriminator has this."""
-    return jnp.where(x > 0, x, LEAKY_SLOPE * x)
 
 
 def same_padding(kernel_size: int, stride: int, steps: int) -> tuple[int, int]:
@@ -62,25 +51,6 @@ class Conv2D(nn.Module):
                 x, kernel.astype(x.dtype), self.strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
         return y + bias.astype(x.dtype)
-
-
-class Conv1D(nn.Module):
-    """Centred convolution over time, [B, T, C_in] -> [B, ceil(T / stride), C_out], in groups of `group_channels`."""
-
-    features: int
-    kernel_size: int
-    stride: int = 1
-    group_channels: int | None = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param(
-            "kernel",
-            nn.with_logical_partitioning(KERNEL_INIT, (None, "conv_in", "conv_out")),
-            (self.kernel_size, self.group_channels or x.shape[-1], self.features),
-        )
-        bias = self.param("bias", nn.with_logical_partitioning(nn.initializers.zeros, ("conv_out",)), (self.features,))
-        return grouped_conv(x, kernel.astype(x.dtype), self.stride) + bias.astype(x.dtype)
 
 
 class StftResidualUnit(nn.Module):
@@ -192,22 +162,40 @@ class WaveDiscriminators(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """All four discriminators of SoundStream.
+    """All discriminators of a codec; the defaults are the four of SoundStream.
 
     Attributes:
-        channels: width of the STFT discriminator, 32 in the paper.
-        wave_channels: width of the wave discriminators' first layer.
+        channels: width of the STFT discriminator, 32 in the paper; 0 for none.
+        wave_channels: width of the wave discriminators' first layer; 0 for none.
         wave_max_channels: bound of their width.
+        spectrogram_windows: one discriminator of spectra for each [samples].
+        spectrogram_channels: their width.
+        periods: one discriminator of every P-th sample for each.
+        period_channels: width of their first layer.
         compute_dtype: of activations.
     """
 
     channels: int = 32
     wave_channels: int = 16
     wave_max_channels: int = 1024
+    spectrogram_windows: tuple[int, ...] = ()
+    spectrogram_channels: int = 256
+    periods: tuple[int, ...] = ()
+    period_channels: int = 16
     compute_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, samples: jax.Array) -> list[Judgement]:
-        """samples float32[B, T] -> [(logits, inner feature maps)], the STFT discriminator's first, then by scale."""
-        waves = WaveDiscriminators(self.wave_channels, self.wave_max_channels, self.compute_dtype, name="wave")
-        return [StftDiscriminator(self.channels, self.compute_dtype, name="stft")(samples), *waves(samples)]
+        """samples float32[B, T] -> [(logits, inner feature maps)] of each: STFT, wave by scale, spectra, periods."""
+        dtype, judgements = self.compute_dtype, []
+        if self.channels:
+            judgements.append(StftDiscriminator(self.channels, dtype, name="stft")(samples))
+        if self.wave_channels:
+            waves = WaveDiscriminators(self.wave_channels, self.wave_max_channels, dtype, name="wave")
+            judgements += waves(samples)
+        for window in self.spectrogram_windows:
+            spectra = SpectrogramDiscriminator(window, self.spectrogram_channels, dtype, name=f"spectrogram{window}")
+            judgements.append(spectra(samples))
+        for period in self.periods:
+            judgements.append(PeriodDiscriminator(period, self.period_channels, dtype, name=f"period{period}")(samples))
+        return judgements

@@ -1,6 +1,7 @@
 """Training of SoundStream: generator, codebooks and discriminators in one step."""
 
 import dataclasses
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,19 @@ from audiolm_jax.codec.losses import LossWeights, SpectralScales
 from audiolm_jax.codec.quantizer import QuantizerSettings
 from audiolm_jax.codec.soundstream import Decoder, Encoder, SoundStream, SoundStreamConfig
 from audiolm_jax.training.state import Metric, Metrics, TrainState
+
+
+class Phase(NamedTuple):
+    """What a step trains. The loop compiles each phase on its own: XLA runs what stands in a `cond` many times slower
+    on CPU, and on every backend keeps the memory of all branches.
+
+    Attributes:
+        quantizes: whether latents pass the quantizer.
+        judges: whether the discriminators train and count.
+    """
+
+    quantizes: bool
+    judges: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +50,8 @@ class SoundStreamLearner:
         discriminator_start_step: step from which the discriminators train and count.
         full_rate_share: share of examples that use all levels; the others draw their number uniformly (quantizer
             dropout).
+        average_decay: of the moving average of the generator's weights, which is what is evaluated and exported; 0 for
+            none.
     """
 
     config: SoundStreamConfig
@@ -48,7 +64,11 @@ class SoundStreamLearner:
     quantizer_start_step: int = 0
     discriminator_start_step: int = 0
     full_rate_share: float = 0.0
+    average_decay: float = 0.0
     name: str = "codec"
+
+    def __post_init__(self):
+        self.quantizer_settings.num_start_latents(self.config.codebook_size)  # a refusal comes before the training
 
     def _init_modules(self, rng: jax.Array, samples: jax.Array):
         encoder_rng, decoder_rng, discriminator_rng = jax.random.split(rng, 3)
@@ -65,13 +85,16 @@ class SoundStreamLearner:
     def init(self, rng, batch) -> TrainState:
         params = nn.unbox(self._init_modules(rng, jnp.asarray(batch["samples"])))
         codebooks = quantizer.initial_state(
-            self.config.num_quantizers, self.config.codebook_size, self.config.embed_dim, self.quantizer_settings
+            self.config.num_quantizers, self.config.codebook_size, self.config.embed_dim
         )
+        collections = {"codebooks": codebooks}
+        if self.average_decay:
+            collections["average"] = params["generator"]
         opt_state = {
             "generator": self.optimizer.init(params["generator"]),
             "discriminators": self.discriminator_optimizer.init(params["discriminators"]),
         }
-        return TrainState.create(params, opt_state, {"codebooks": codebooks})
+        return TrainState.create(params, opt_state, collections)
 
     def logical_axes(self, batch):
         """Names of the parameters' axes, a tree like `TrainState.params`."""
@@ -79,72 +102,100 @@ class SoundStreamLearner:
         return nn.get_partition_spec(jax.eval_shape(self._init_modules, jax.random.key(0), samples))
 
     def collection_axes(self, batch):
-        """Codebooks and recent latents are split along their width."""
-        del batch
-        entries, recent = (None, "vocab", "embed"), (None, "embed")
-        return {"codebooks": quantizer.CodebookState(entries, entries, None, recent, None)}
+        """Codebooks are split along their width, the average like the generator."""
+        entries = (None, "vocab", "embed")
+        axes = {"codebooks": quantizer.CodebookState(entries, entries, None, None)}
+        return axes | ({"average": self.logical_axes(batch)["generator"]} if self.average_decay else {})
 
-    def train_step(self, state: TrainState, batch, rng) -> tuple[TrainState, Metrics]:
-        samples = batch["samples"]
-        start_rng, dropout_rng, full_rng, revival_rng = jax.random.split(rng, 4)
-        quantizes = state.step >= self.quantizer_start_step
-        judges = state.step >= self.discriminator_start_step
-        batch_size, max_levels = samples.shape[0], self.config.num_quantizers
-        num_levels = jnp.where(
-            jax.random.uniform(full_rng, (batch_size,)) < self.full_rate_share,
-            max_levels,
-            jax.random.randint(dropout_rng, (batch_size,), 1, max_levels + 1),
-        )
+    def phase(self, step: int) -> Phase:
+        """What is trained at a step; each phase is a program of its own, see `Phase`."""
+        return Phase(step >= self.quantizer_start_step, step >= self.discriminator_start_step)
 
-        def generator_loss(generator):
-            latents = Encoder(self.config).apply({"params": generator["encoder"]}, samples)
-            codebooks = quantizer.remember(state.collections["codebooks"], latents)
-            codebooks = jax.lax.cond(
-                quantizes & ~codebooks.started,
-                lambda: quantizer.kmeans_start(codebooks, start_rng, self.quantizer_settings),
-                lambda: codebooks,
-            )
-            quantized = quantizer.quantize(latents, codebooks.entries, num_levels)
-            passed = jnp.where(quantizes, quantized.latents, latents)
-            decoded = Decoder(self.config).apply({"params": generator["decoder"]}, passed)
-            terms = jax.tree.map(jnp.mean, self._reconstruction_terms(samples, decoded))
-            terms["commitment"] = jnp.where(quantizes, quantized.commitment, 0.0)
-            adversarial, feature = jax.lax.cond(
-                judges,
-                lambda: self._adversarial_terms(state.params["discriminators"], samples, decoded),
-                lambda: (jnp.zeros(()), jnp.zeros(())),
-            )
-            terms |= {"adversarial": adversarial, "feature": feature}
-            return self._weighted(terms), (terms, decoded, codebooks, quantized)
+    def start_batches(self, step: int, batch) -> int:
+        """How many batches the k-means start of the codebooks takes before this step."""
+        if step != self.quantizer_start_step:
+            return 0
+        batch_size, num_samples = batch["samples"].shape
+        latents = batch_size * (num_samples // self.config.hop_samples)
+        return -(-self.quantizer_settings.num_start_latents(self.config.codebook_size) // latents)
 
-        (loss, (terms, decoded, codebooks, quantized)), gradient = jax.value_and_grad(generator_loss, has_aux=True)(
-            state.params["generator"]
-        )
-        updates, generator_opt = self.optimizer.update(
-            gradient, state.opt_state["generator"], state.params["generator"]
-        )
-        generator = optax.apply_updates(state.params["generator"], updates)
-        discriminators, discriminator_opt, discriminator_loss = jax.lax.cond(
-            judges,
-            lambda: self._discriminator_update(state, samples, decoded),
-            lambda: (state.params["discriminators"], state.opt_state["discriminators"], jnp.zeros(())),
-        )
+    def start_features(self, state: TrainState, batch) -> jax.Array:
+        """Latents [B * F, D] of a batch."""
+        encoder = {"params": state.params["generator"]["encoder"]}
+        return Encoder(self.config).apply(encoder, batch["samples"]).reshape(-1, self.config.embed_dim)
+
+    def start(self, state: TrainState, features: list[jax.Array], rng: jax.Array) -> TrainState:
+        """`state` after the k-means start on the latents of some batches; as it is where the codebooks have started."""
+        codebooks = state.collections["codebooks"]
+        latents = jnp.concatenate(features)
         codebooks = jax.lax.cond(
-            quantizes,
-            lambda: quantizer.update(codebooks, quantized, revival_rng, self.quantizer_settings),
+            codebooks.started,
             lambda: codebooks,
+            lambda: quantizer.kmeans_start(codebooks, latents, rng, self.quantizer_settings),
         )
-        metrics = {name: Metric.of(term) for name, term in terms.items()} | {
-            "loss": Metric.of(loss),
-            "discriminator": Metric.of(discriminator_loss),
-            "gradient_norm": Metric.of(optax.global_norm(gradient)),
+        return state.replace(collections=state.collections | {"codebooks": codebooks})
+
+    def train_step(self, state: TrainState, batch, rng, phase: Phase) -> tuple[TrainState, Metrics]:
+        samples = batch["samples"]
+        levels_rng, revival_rng = jax.random.split(rng)
+        codebooks = state.collections["codebooks"]
+
+        def reconstruct(generator):
+            """(decoded, commitment) and what was quantized."""
+            latents = Encoder(self.config).apply({"params": generator["encoder"]}, samples)
+            quantized, commitment = None, jnp.zeros(())
+            if phase.quantizes:
+                num_levels = self._draw_levels(levels_rng, samples.shape[0])
+                quantized = quantizer.quantize(latents, codebooks.entries, num_levels)
+                latents, commitment = quantized.latents, quantized.commitment
+            decoded = Decoder(self.config).apply({"params": generator["decoder"]}, latents)
+            return (decoded, commitment), quantized
+
+        (decoded, commitment), through_generator, quantized = jax.vjp(
+            reconstruct, state.params["generator"], has_aux=True
+        )
+
+        def distance(decoded):
+            terms = jax.tree.map(jnp.mean, self._reconstruction_terms(samples, decoded))
+            return self.loss_weights.total(terms), terms
+
+        gradient, terms = jax.grad(distance, has_aux=True)(decoded)
+        terms["commitment"] = commitment
+        params, opt_state = dict(state.params), dict(state.opt_state)
+        metrics = {}
+        if phase.judges:
+            judged = self._judge(state.params["discriminators"], samples, decoded)
+            gradient += judged.decoded_gradient
+            terms |= judged.terms
+            params["discriminators"], opt_state["discriminators"] = _updated(
+                self.discriminator_optimizer, judged.gradient, state, "discriminators"
+            )
+            metrics["discriminator"] = Metric.of(judged.loss)
+        (generator_gradient,) = through_generator((gradient, self.loss_weights.commitment * jnp.ones(())))
+        params["generator"], opt_state["generator"] = _updated(self.optimizer, generator_gradient, state, "generator")
+
+        collections = dict(state.collections)
+        if phase.quantizes:
+            collections["codebooks"] = quantizer.update(codebooks, quantized, revival_rng, self.quantizer_settings)
+        if self.average_decay:
+            collections["average"] = self._averaged(state, params["generator"])
+        metrics |= {name: Metric.of(term) for name, term in terms.items()} | {
+            "loss": Metric.of(self.loss_weights.total(terms)),
+            "gradient_norm": Metric.of(optax.global_norm(generator_gradient)),
         }
-        return TrainState(
-            step=state.step + 1,
-            params={"generator": generator, "discriminators": discriminators},
-            opt_state={"generator": generator_opt, "discriminators": discriminator_opt},
-            collections={"codebooks": codebooks},
-        ), metrics
+        return TrainState(state.step + 1, params, opt_state, collections), metrics
+
+    def _draw_levels(self, rng: jax.Array, batch_size: int) -> jax.Array:
+        """int32[B], how many levels each example uses (quantizer dropout)."""
+        dropout_rng, full_rng = jax.random.split(rng)
+        drawn = jax.random.randint(dropout_rng, (batch_size,), 1, self.config.num_quantizers + 1)
+        is_full = jax.random.uniform(full_rng, (batch_size,)) < self.full_rate_share
+        return jnp.where(is_full, self.config.num_quantizers, drawn)
+
+    def _averaged(self, state: TrainState, generator):
+        """The moving average of the generator; it begins as a copy and forgets the first steps soon."""
+        decay = jnp.minimum(self.average_decay, (1.0 + state.step) / (10.0 + state.step))
+        return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.collections["average"], generator)
 
     def eval_step(self, state: TrainState, batch) -> Metrics:
         """Loss, spectral terms and SDR with all levels, and the same without quantizer.
@@ -153,7 +204,7 @@ class SoundStreamLearner:
         """
         samples = jnp.asarray(batch["samples"])
         weights = jnp.asarray(batch.get("example_weights", jnp.ones(samples.shape[0])), jnp.float32)
-        generator, codebooks = state.params["generator"], state.collections["codebooks"]
+        generator, codebooks = self._exported_generator(state), state.collections["codebooks"]
         latents = Encoder(self.config).apply({"params": generator["encoder"]}, samples)
         tokens = quantizer.encode(latents, codebooks.entries)
         quantized = jnp.where(codebooks.started, quantizer.decode(tokens, codebooks.entries), latents)
@@ -162,7 +213,7 @@ class SoundStreamLearner:
             decoded = Decoder(self.config).apply({"params": generator["decoder"]}, passed)
             rows = self._reconstruction_terms(samples, decoded)
             metrics |= {name + suffix: Metric.mean(term, weights) for name, term in rows.items()}
-            metrics["loss" + suffix] = Metric.mean(self._weighted(rows), weights)
+            metrics["loss" + suffix] = Metric.mean(self.loss_weights.total(rows), weights)
         return metrics
 
     def codec(self) -> SoundStream:
@@ -171,37 +222,54 @@ class SoundStreamLearner:
 
     def codec_params(self, state: TrainState):
         """What `SoundStream` needs, out of a training state."""
-        return {**state.params["generator"], "codebooks": state.collections["codebooks"].entries}
+        return {**self._exported_generator(state), "codebooks": state.collections["codebooks"].entries}
+
+    def _exported_generator(self, state: TrainState):
+        return state.collections["average"] if self.average_decay else state.params["generator"]
 
     def _reconstruction_terms(self, samples, decoded) -> dict[str, jax.Array]:
         """Each float32[B], one figure for each row."""
-        log_mel, mel = losses.spectral_losses(samples, decoded, self.config.sample_rate_hz, self.scales)
-        return {"log_mel": log_mel, "mel": mel, "sdr_db": losses.sdr_db(samples, decoded)}
+        weights, rate_hz, terms = self.loss_weights, self.config.sample_rate_hz, {}
+        if weights.reconstruction:
+            terms["reconstruction"] = losses.reconstruction_loss(samples, decoded, rate_hz, self.scales)
+        if weights.log_mel or weights.mel:
+            terms["log_mel"], terms["mel"] = losses.spectral_losses(samples, decoded, rate_hz, self.scales)
+        return terms | {"sdr_db": losses.sdr_db(samples, decoded)}
 
-    def _weighted(self, terms) -> jax.Array:
-        weights = self.loss_weights
-        total = weights.log_mel * terms["log_mel"] + weights.mel * terms["mel"] - weights.sdr * terms["sdr_db"]
-        for name in ("commitment", "adversarial", "feature"):
-            if name in terms:
-                total += getattr(weights, name) * terms[name]
-        return total
+    def _judge(self, params, samples, decoded) -> "_Judged":
+        """What the discriminators say of the real and the made clip.
 
-    def _adversarial_terms(self, discriminators, samples, decoded):
-        judge = {"params": discriminators}
-        real = self.discriminators.apply(judge, samples)
-        made = self.discriminators.apply(judge, decoded)
-        return losses.adversarial_loss(made), losses.feature_loss(real, made)
+        Both are judged once, with the same parameters, and each judgement is differentiated for whom it serves: the
+        generator by what was made, the discriminators by their parameters.
+        """
 
-    def _discriminator_update(self, state: TrainState, samples, decoded):
-        decoded = jax.lax.stop_gradient(decoded)
+        def judge(params, clip):
+            return self.discriminators.apply({"params": params}, clip)
 
-        def loss(discriminators):
-            judge = {"params": discriminators}
-            return losses.discriminator_loss(
-                self.discriminators.apply(judge, samples), self.discriminators.apply(judge, decoded)
-            )
+        real, to_params_by_real = jax.vjp(lambda params: judge(params, samples), params)
+        made, by_made = jax.vjp(judge, params, decoded)
 
-        params = state.params["discriminators"]
-        value, gradient = jax.value_and_grad(loss)(params)
-        updates, opt_state = self.discriminator_optimizer.update(gradient, state.opt_state["discriminators"], params)
-        return optax.apply_updates(params, updates), opt_state, value
+        def generator_loss(made):
+            feature = losses.feature_loss(real, made, self.loss_weights.relative_features)
+            terms = {"adversarial": losses.adversarial_loss(made), "feature": feature}
+            return self.loss_weights.total(terms), terms
+
+        made_cotangent, terms = jax.grad(generator_loss, has_aux=True)(made)
+        loss, (real_cotangent, made_judged) = jax.value_and_grad(losses.discriminator_loss, argnums=(0, 1))(real, made)
+        gradient = jax.tree.map(jnp.add, to_params_by_real(real_cotangent)[0], by_made(made_judged)[0])
+        return _Judged(by_made(made_cotangent)[1], terms, gradient, loss)
+
+
+class _Judged(NamedTuple):
+    """Gradient for the decoded clip [B, T], the generator's terms, the discriminators' gradient and loss."""
+
+    decoded_gradient: jax.Array
+    terms: dict[str, jax.Array]
+    gradient: Any
+    loss: jax.Array
+
+
+def _updated(optimizer: optax.GradientTransformation, gradient, state: TrainState, part: str):
+    """Parameters and optimizer state of one part of a state after an update."""
+    updates, opt_state = optimizer.update(gradient, state.opt_state[part], state.params[part])
+    return optax.apply_updates(state.params[part], updates), opt_state

@@ -6,18 +6,20 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax import spectral
-from audiolm_jax.codec.discriminators import Judgement
+from audiolm_jax.codec.conv1d import Judgement
+from audiolm_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Weight of each term of the generator's loss.
+    """Weight of each term of the generator's loss; a spectral term of weight 0 is not computed.
 
-    Every term is a mean of bounded size, so that fixed weights hold for any crop and batch: the spectral terms are
-    means over frames and bands rather than the paper's sums, and the feature loss is relative to the features of the
-    real signal.
+    The defaults are ours, for small budgets: every term is a mean of bounded size, so that fixed weights hold for any
+    crop and batch. SoundStream's are reconstruction and adversarial 1, feature 100 of absolute features, and neither of
+    log_mel, mel and sdr.
 
     Attributes:
+        reconstruction: SoundStream's sum over scales and frames (equations 4 to 6).
         log_mel: L1 of log-mel spectra, mean over scales.
         mel: L1 of mel magnitudes relative to their mean, mean over scales; it looks after the loud parts.
         sdr: per dB of signal-to-distortion ratio of the waveform. Without it the decoder of a young codec ignores
@@ -25,14 +27,22 @@ class LossWeights:
         commitment: of the quantizer (VQ-VAE-2: 0.25).
         adversarial: hinge loss, mean over discriminators.
         feature: L1 of the discriminators' inner features.
+        relative_features: whether features of a layer count relative to the real signal's; the paper's are absolute.
     """
 
+    reconstruction: float = 0.0
     log_mel: float = 1.0
     mel: float = 1.0
     sdr: float = 0.1
     commitment: float = 0.25
     adversarial: float = 0.1
     feature: float = 0.5
+    relative_features: bool = True
+
+    def total(self, terms: dict[str, jax.Array]) -> jax.Array:
+        """The loss of terms by their names in the metrics; "sdr_db" is a gain."""
+        weights = dataclasses.asdict(self) | {"sdr_db": -self.sdr}
+        return sum(weights[name] * term for name, term in terms.items())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +51,26 @@ class SpectralScales:
 
     Attributes:
         window_samples: one spectrogram for each; hops are a quarter of the window.
-        num_mels: bands of each.
+        num_mels: bands of each; a tuple: of each window.
         fft_samples: shortest FFT; shorter windows are padded with zeros, or 64 bands would share 33 bins.
         floor: added to magnitudes before the logarithm, as a share of the loudest band of the original. What lies
             45 dB below the loudest is inaudible and would otherwise cost as much as the rest.
     """
 
     window_samples: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
-    num_mels: int = 64
+    num_mels: int | tuple[int, ...] = 64
     fft_samples: int = 512
     floor: float = 3e-3
+
+    def __post_init__(self):
+        if len(self.mels_by_window) != len(self.window_samples):
+            raise UserError(f"SPECTRAL_MELS has {len(self.mels_by_window)} numbers of bands, SPECTRAL_WINDOWS "
+                            f"{len(self.window_samples)} windows; give one for each, or one for all")
+
+    @property
+    def mels_by_window(self) -> tuple[int, ...]:
+        """Bands of each window."""
+        return (self.num_mels,) * len(self.window_samples) if isinstance(self.num_mels, int) else self.num_mels
 
 
 def spectral_losses(
@@ -62,16 +82,33 @@ def spectral_losses(
         (float32[B], float32[B]), one figure for each row.
     """
     log_terms, linear_terms = [], []
-    both = jnp.stack([original, decoded], axis=1)  # side by side, so that a row stays on its device
-    for window in scales.window_samples:
-        fft = max(window, scales.fft_samples)
-        mel = spectral.mel_magnitude(both, sample_rate_hz, window, window // 4, scales.num_mels, fft)
-        real, made = mel[:, 0], mel[:, 1]
+    for window, num_mels in zip(scales.window_samples, scales.mels_by_window, strict=True):
+        settings = (sample_rate_hz, window, window // 4, num_mels, max(window, scales.fft_samples))
+        real, made = (spectral.mel_magnitude(samples, *settings) for samples in (original, decoded))
         floor = scales.floor * jnp.max(real, axis=(1, 2), keepdims=True) + 1e-5
         log_terms.append(jnp.mean(jnp.abs(jnp.log(real + floor) - jnp.log(made + floor)), axis=(1, 2)))
         level = jnp.mean(real, axis=(1, 2), keepdims=True) + 1e-5
         linear_terms.append(jnp.mean(jnp.abs(real - made) / level, axis=(1, 2)))
     return jnp.mean(jnp.stack(log_terms), axis=0), jnp.mean(jnp.stack(linear_terms), axis=0)
+
+
+def reconstruction_loss(
+    original: jax.Array, decoded: jax.Array, sample_rate_hz: int, scales: SpectralScales
+) -> jax.Array:
+    """SoundStream's reconstruction loss float32[B] of decoded against original [B, T] (equations 4 to 6).
+
+    A sum over windows s and frames of the L1 distance of mel spectra and sqrt(s / 2) times the L2 distance of their
+    logarithms. The paper says neither magnitude or power, nor the floor under the logarithm: magnitudes, and 1e-5.
+    """
+    total = jnp.zeros(original.shape[0])
+    for window, num_mels in zip(scales.window_samples, scales.mels_by_window, strict=True):
+        settings = (sample_rate_hz, window, window // 4, num_mels, max(window, scales.fft_samples))
+        real, made = (spectral.mel_magnitude(samples, *settings) for samples in (original, decoded))
+        total += jnp.sum(jnp.abs(real - made), axis=(1, 2))
+        difference = jnp.sum(jnp.square(jnp.log(real + 1e-5) - jnp.log(made + 1e-5)), axis=2)
+        # The square root has no gradient at 0, where decoded and original agree.
+        total += (window / 2) ** 0.5 * jnp.sum(jnp.sqrt(difference + 1e-12), axis=1)
+    return total
 
 
 def sdr_db(original: jax.Array, decoded: jax.Array) -> jax.Array:
@@ -99,11 +136,15 @@ def adversarial_loss(made: list[Judgement]) -> jax.Array:
     return jnp.mean(jnp.stack([jnp.mean(jax.nn.relu(1.0 - logits)) for logits, _ in made]))
 
 
-def feature_loss(real: list[Judgement], made: list[Judgement]) -> jax.Array:
-    """Mean distance of inner features (equation 3), each layer relative to the real features' mean magnitude."""
+def feature_loss(real: list[Judgement], made: list[Judgement], relative: bool = True) -> jax.Array:
+    """Mean distance of inner features (equation 3), mean over layers and discriminators.
+
+    `relative`: each layer's as a share of the real features' mean magnitude.
+    """
     terms = []
     for (_, real_maps), (_, made_maps) in zip(real, made, strict=True):
         for real_map, made_map in zip(real_maps, made_maps, strict=True):
             real_map = jax.lax.stop_gradient(real_map)
-            terms.append(jnp.mean(jnp.abs(real_map - made_map)) / (jnp.mean(jnp.abs(real_map)) + 1e-3))
+            level = jnp.mean(jnp.abs(real_map)) + 1e-3 if relative else 1.0
+            terms.append(jnp.mean(jnp.abs(real_map - made_map)) / level)
     return jnp.mean(jnp.stack(terms))

@@ -8,11 +8,18 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from audiolm_jax.errors import UserError
+
+# Scores of latents and entries that the k-means start holds at a time: 256 MB of float32.
+_SCORES_AT_ONCE = 1 << 26
+
 
 def nearest(vectors: jax.Array, codebook: jax.Array) -> jax.Array:
     """Index int32[...] of the codebook row (of [N, D]) nearest to each of vectors [..., D]."""
-    # |v|^2 is the same for every row, so it is left out of the distance.
-    scores = vectors @ codebook.T - 0.5 * jnp.sum(jnp.square(codebook), axis=-1)
+    # |v|^2 is the same for every row, so it is left out of the distance. In full precision on every backend: rounded to
+    # bfloat16, as accelerators multiply by default, one code in thirty of the last level would be another.
+    products = jnp.matmul(vectors, codebook.T, precision=jax.lax.Precision.HIGHEST)
+    scores = products - 0.5 * jnp.sum(jnp.square(codebook), axis=-1)
     # The first of the best: what argmax gives, in two plain reductions, which XLA vectorises on CPU.
     best = jnp.max(scores, axis=-1, keepdims=True)
     index = jnp.arange(codebook.shape[0], dtype=jnp.int32)
@@ -38,21 +45,18 @@ def decode(tokens: jax.Array, codebooks: jax.Array) -> jax.Array:
 
 @flax.struct.dataclass
 class CodebookState:
-    """EMA codebooks of all levels, and a store of recent latents.
+    """EMA codebooks of all levels.
 
     Attributes:
         entries: float32[Q, N, D], what encode and decode use.
         sums: float32[Q, N, D], EMA of the sum of vectors assigned to each entry.
         counts: float32[Q, N], EMA of the number of vectors assigned to each entry.
-        recent: float32[M, D], the latest latents, oldest first; the k-means start runs on them. Small batches hold
-            fewer frames than a codebook has entries, which is too few to start from.
         started: bool[], whether the k-means start has happened.
     """
 
     entries: jax.Array
     sums: jax.Array
     counts: jax.Array
-    recent: jax.Array
     started: jax.Array
 
 
@@ -65,63 +69,77 @@ class QuantizerSettings:
         dead_share: an entry whose EMA count falls below this share of the mean count is replaced by a vector of the
             batch. The paper has 2, an absolute count, for batches with many vectors per entry; as a share of the mean
             count it serves every batch size.
-        recent_frames: latents kept for the k-means start, at least a few times the codebook's size.
+        start_latents: latents that the k-means start runs on; 0 for eight to an entry, and 8192 at least. The paper
+            takes the first batch, which holds too few in a small one.
         kmeans_iterations: Lloyd iterations of the start, per level.
     """
 
     decay: float = 0.99
     dead_share: float = 0.05
-    recent_frames: int = 8192
+    start_latents: int = 0
     kmeans_iterations: int = 10
 
+    def num_start_latents(self, codebook_size: int) -> int:
+        """How many latents the start of codebooks of this size takes.
 
-def initial_state(num_quantizers: int, codebook_size: int, embed_dim: int, settings: QuantizerSettings):
+        Raises:
+            UserError: `start_latents` are fewer than the entries that start from them.
+        """
+        if 0 < self.start_latents < codebook_size:
+            raise UserError(f"START_LATENTS is {self.start_latents}, but {codebook_size} entries of a codebook start "
+                            "from as many latents at least; give more, or 0 for eight to an entry")
+        return self.start_latents or max(8192, 8 * codebook_size)
+
+
+def initial_state(num_quantizers: int, codebook_size: int, embed_dim: int) -> CodebookState:
     """A `CodebookState` before its k-means start: all zeros."""
     zeros = functools.partial(jnp.zeros, dtype=jnp.float32)
     return CodebookState(
         entries=zeros((num_quantizers, codebook_size, embed_dim)),
         sums=zeros((num_quantizers, codebook_size, embed_dim)),
         counts=zeros((num_quantizers, codebook_size)),
-        recent=zeros((settings.recent_frames, embed_dim)),
         started=jnp.zeros((), bool),
     )
 
 
-def remember(state: CodebookState, latents: jax.Array) -> CodebookState:
-    """`state` with latents [..., D] appended to the recent ones."""
-    flat = jax.lax.stop_gradient(latents).reshape(-1, latents.shape[-1])
-    return state.replace(recent=jnp.concatenate([state.recent, flat])[-state.recent.shape[0] :])
+def kmeans_start(
+    state: CodebookState, latents: jax.Array, rng: jax.Array, settings: QuantizerSettings
+) -> CodebookState:
+    """Every level's entries from k-means on what the levels before it leave of latents [M, D], M >= N.
 
-
-def kmeans_start(state: CodebookState, rng: jax.Array, settings: QuantizerSettings) -> CodebookState:
-    """Every level's entries from k-means on what the levels before it leave of the recent latents."""
+    Once in a training, so every device starts them all. Scores of M latents and N entries are made in chunks: for 16384
+    entries they would take gigabytes.
+    """
     num_entries = state.entries.shape[1]
+    latents = nn.with_logical_constraint(latents, (None, None))
+
+    def assigned(vectors, entries):
+        chunk = max(1, _SCORES_AT_ONCE // num_entries)
+        return jax.lax.map(lambda vector: nearest(vector, entries), vectors, batch_size=min(chunk, len(vectors)))
 
     def level(residual, level_rng):
-        pick = jax.random.choice(level_rng, residual.shape[0], (num_entries,), replace=False)
-        entries = residual[pick]
+        entries = residual[jax.random.choice(level_rng, residual.shape[0], (num_entries,), replace=False)]
 
         def lloyd(entries, _):
-            members = jax.nn.one_hot(nearest(residual, entries), num_entries)
-            counts = members.sum(axis=0)
-            means = (members.T @ residual) / jnp.maximum(counts, 1.0)[:, None]
-            return jnp.where(counts[:, None] > 0, means, entries), counts
+            counts, sums = _members(assigned(residual, entries), residual, jnp.ones(len(residual)), num_entries)
+            return jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1.0)[:, None], entries), counts
 
         entries, counts = jax.lax.scan(lloyd, entries, length=settings.kmeans_iterations)
-        return residual - entries[nearest(residual, entries)], (entries, counts[-1])
+        return residual - entries[assigned(residual, entries)], (entries, counts[-1])
 
-    # A start at the first steps finds the store half empty: real latents stand in for what is missing.
-    filled = jnp.any(state.recent != 0, axis=-1)
-    stand_ins = jax.random.choice(rng, filled.shape[0], filled.shape, p=filled / jnp.maximum(filled.sum(), 1))
-    recent = jnp.where(filled[:, None], state.recent, state.recent[stand_ins])
-    recent = nn.with_logical_constraint(recent, (None, None))  # once in a training, so every device starts them all
-    _, (entries, counts) = jax.lax.scan(level, recent, jax.random.split(rng, state.entries.shape[0]))
+    _, (entries, counts) = jax.lax.scan(level, latents, jax.random.split(rng, state.entries.shape[0]))
     # Counts start as if they had been averaged over steady batches, all the same: k-means leaves no entry unused for
     # long, and the EMA takes over within 1 / (1 - decay) steps.
     counts = jnp.maximum(counts, 1.0)
     return state.replace(
         entries=entries, sums=entries * counts[..., None], counts=counts, started=jnp.ones((), bool)
     )
+
+
+def _members(tokens: jax.Array, vectors: jax.Array, weights: jax.Array, num_entries: int):
+    """Number float32[N] and sum float32[N, D] of the vectors [V, D] assigned to each entry by tokens int32[V]."""
+    counts = jax.ops.segment_sum(weights, tokens, num_entries)
+    return counts, jax.ops.segment_sum(vectors * weights[:, None], tokens, num_entries)
 
 
 def ema_update(
@@ -148,9 +166,9 @@ def ema_update(
         The new (entries, sums, counts). A revived entry has its sum and count reset with it: otherwise the next step
         would pull it straight back to where it died.
     """
-    members = jax.nn.one_hot(tokens, entries.shape[0]) * weights[:, None]
-    counts = settings.decay * counts + (1 - settings.decay) * members.sum(axis=0)
-    sums = settings.decay * sums + (1 - settings.decay) * (members.T @ vectors)
+    batch_counts, batch_sums = _members(tokens, vectors, weights, entries.shape[0])
+    counts = settings.decay * counts + (1 - settings.decay) * batch_counts
+    sums = settings.decay * sums + (1 - settings.decay) * batch_sums
     entries = sums / jnp.maximum(counts, 1e-8)[:, None]
     mean_count = counts.mean()
     dead = counts < settings.dead_share * mean_count

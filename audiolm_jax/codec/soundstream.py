@@ -11,14 +11,16 @@ import jax.numpy as jnp
 
 from audiolm_jax.codec import quantizer
 from audiolm_jax.codec.contract import Codec, Context
-from audiolm_jax.codec.convolutions import CausalConv, DownConv, UpConv
+from audiolm_jax.codec.convolutions import CausalConv, DepthwiseConv, DownConv, UpConv
 from audiolm_jax.errors import UserError
+from audiolm_jax.fingerprint import unhashed_default
 
-RESIDUAL_KERNEL = 7
 RESIDUAL_DILATIONS = (1, 3, 9)
+# Kernel of the dilated layer of a residual unit, by the kind of the unit.
+RESIDUAL_KERNELS = {"full": 7, "separable": 3}
 EDGE_KERNEL = 7  # first layer of the encoder, first and last of the decoder
 LATENT_KERNEL = 3  # last layer of the encoder
-_RESIDUAL_PAST = (RESIDUAL_KERNEL - 1) * sum(RESIDUAL_DILATIONS)  # steps that the three units of a block look back
+STEM_OVERLAP = 4  # kernel of a strided first and last layer, in strides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,10 @@ class SoundStreamConfig:
     Attributes:
         sample_rate_hz: rate of the waveform.
         strides: down-sampling of each encoder block; the decoder mirrors them.
+        stem_stride: down-sampling of the first layer, and up-sampling of the last, by a convolution of four strides
+            before any residual unit. 1 is the paper's, whose first units run on every sample; with 16 they run a
+            thousand times a second, and the codec takes a fraction of the arithmetic (Lyra V2 is built so).
+        residual_unit: "full", the paper's; "separable", a depthwise dilated layer of kernel 3 and a pointwise one.
         encoder_channels: width before the first block and after each block; the paper's C_enc * (1, 2, 4, 8, 16).
         decoder_channels: the same for the decoder, from the waveform inwards.
         embed_dim: width D of a latent frame and of a codebook entry.
@@ -44,15 +50,25 @@ class SoundStreamConfig:
     num_quantizers: int = 12
     codebook_size: int = 1024
     compute_dtype: str = "float32"
+    stem_stride: int = unhashed_default(1)
+    residual_unit: str = unhashed_default("full")
 
     def __post_init__(self):
+        if self.residual_unit not in RESIDUAL_KERNELS:
+            kinds = ", ".join(RESIDUAL_KERNELS)
+            raise UserError(f"RESIDUAL_UNIT is '{self.residual_unit}', but must be one of {kinds}")
         for channels in (self.encoder_channels, self.decoder_channels):
             if len(channels) != len(self.strides) + 1:
                 raise UserError(f"{len(self.strides)} strides need {len(self.strides) + 1} widths, not {channels}")
 
     @property
     def hop_samples(self) -> int:
-        return math.prod(self.strides)
+        return self.stem_stride * math.prod(self.strides)
+
+    @property
+    def residual_past_steps(self) -> int:
+        """How far the three units of a block look back, together."""
+        return (RESIDUAL_KERNELS[self.residual_unit] - 1) * sum(RESIDUAL_DILATIONS)
 
     @classmethod
     def paper(cls) -> "SoundStreamConfig":
@@ -61,9 +77,10 @@ class SoundStreamConfig:
 
     @classmethod
     def small(cls) -> "SoundStreamConfig":
-        """For training on two CPU cores: narrow where frames are many, wide where they are few."""
+        """For training on two CPU cores: no residual unit runs on every sample."""
         return cls(
-            encoder_channels=(16, 32, 96, 192, 384), decoder_channels=(16, 32, 96, 192, 384), embed_dim=128
+            stem_stride=16, strides=(5, 2, 2), encoder_channels=(64, 128, 256, 512),
+            decoder_channels=(96, 192, 384, 768), embed_dim=128,
         )
 
 
@@ -83,16 +100,21 @@ def elu(x: jax.Array) -> jax.Array:
 class ResidualUnit(nn.Module):
     """x + pointwise(ELU(dilated(ELU(x)))) with half the width inside, which gives the paper's parameter counts.
 
-    The branch starts ten times smaller than fan-in scaling would make it: a stack of such units is then close to the
-    identity at first, and the decoder listens to its latents from the first steps on.
+    A separable unit has the whole width inside, and its dilated layer is depthwise. The branch starts ten times smaller
+    than fan-in scaling would make it: a stack of such units is then close to the identity at first, and the decoder
+    listens to its latents from the first steps on.
     """
 
     dilation: int
+    kind: str = "full"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        width = x.shape[-1]
-        y = CausalConv(width // 2, RESIDUAL_KERNEL, self.dilation, name="dilated")(elu(x))
+        width, kernel_size = x.shape[-1], RESIDUAL_KERNELS[self.kind]
+        if self.kind == "separable":
+            y = DepthwiseConv(kernel_size, self.dilation, name="dilated")(elu(x))
+        else:
+            y = CausalConv(width // 2, kernel_size, self.dilation, name="dilated")(elu(x))
         return x + CausalConv(width, 1, kernel_init=down_scaled(0.1), name="pointwise")(elu(y))
 
 
@@ -105,10 +127,13 @@ class Encoder(nn.Module):
     def __call__(self, samples: jax.Array) -> jax.Array:
         config = self.config
         x = samples[..., None].astype(config.compute_dtype)
-        x = CausalConv(config.encoder_channels[0], EDGE_KERNEL, name="first")(x)
+        if config.stem_stride == 1:
+            x = CausalConv(config.encoder_channels[0], EDGE_KERNEL, name="first")(x)
+        else:
+            x = DownConv(config.encoder_channels[0], config.stem_stride, STEM_OVERLAP, name="first")(x)
         for block, (stride, width) in enumerate(zip(config.strides, config.encoder_channels[1:], strict=True)):
             for dilation in RESIDUAL_DILATIONS:
-                x = ResidualUnit(dilation, name=f"block{block}_dilation{dilation}")(x)
+                x = ResidualUnit(dilation, config.residual_unit, name=f"block{block}_dilation{dilation}")(x)
             x = DownConv(width, stride, name=f"block{block}_down")(elu(x))
         return CausalConv(config.embed_dim, LATENT_KERNEL, name="last")(elu(x)).astype(jnp.float32)
 
@@ -126,8 +151,11 @@ class Decoder(nn.Module):
         for block, (stride, width) in enumerate(mirrored):
             x = UpConv(width, stride, name=f"block{block}_up")(elu(x))
             for dilation in RESIDUAL_DILATIONS:
-                x = ResidualUnit(dilation, name=f"block{block}_dilation{dilation}")(x)
-        x = CausalConv(1, EDGE_KERNEL, kernel_init=down_scaled(0.1), name="last")(elu(x))
+                x = ResidualUnit(dilation, config.residual_unit, name=f"block{block}_dilation{dilation}")(x)
+        if config.stem_stride == 1:
+            x = CausalConv(1, EDGE_KERNEL, kernel_init=down_scaled(0.1), name="last")(elu(x))
+        else:
+            x = UpConv(1, config.stem_stride, STEM_OVERLAP, kernel_init=down_scaled(0.1), name="last")(elu(x))
         return x[..., 0].astype(jnp.float32)
 
 
@@ -151,15 +179,17 @@ class SoundStream(Codec):
         """The encoder's receptive field on the past side; nothing after a frame changes its tokens."""
         past = LATENT_KERNEL - 1  # In steps of the rate at hand, from the last layer to the first.
         for stride in reversed(self.config.strides):
-            past = (past + 1) * stride + _RESIDUAL_PAST
-        return Context(-(-(past + EDGE_KERNEL - 1) // self.hop_samples))
+            past = (past + 1) * stride + self.config.residual_past_steps
+        stem = self.config.stem_stride
+        past = past + EDGE_KERNEL - 1 if stem == 1 else (past + STEM_OVERLAP - 1) * stem
+        return Context(-(-past // self.hop_samples))
 
     @functools.cached_property
     def decoder_context(self) -> Context:
         """The decoder's receptive field on the past side."""
-        past = EDGE_KERNEL - 1
+        past = (EDGE_KERNEL if self.config.stem_stride == 1 else STEM_OVERLAP) - 1
         for stride in self.config.strides:
-            past = -(-(past + _RESIDUAL_PAST) // stride) + 1
+            past = -(-(past + self.config.residual_past_steps) // stride) + 1
         return Context(past + EDGE_KERNEL - 1)
 
     def latents(self, params: Any, samples: jax.Array) -> jax.Array:

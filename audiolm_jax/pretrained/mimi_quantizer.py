@@ -26,7 +26,7 @@ def encode(params: Any, latents: jax.Array, num_semantic: int, num_quantizers: i
     tokens = []
     for name, first, end in ((SEMANTIC, 0, num_semantic), (ACOUSTIC, num_semantic, num_quantizers)):
         if first < end:
-            residual = latents @ projections[name]["input"]
+            residual = jnp.matmul(latents, projections[name]["input"], precision=jax.lax.Precision.HIGHEST)
             tokens.append(jax.lax.scan(level, residual, jnp.arange(first, end))[1])
     return jnp.moveaxis(jnp.concatenate(tokens), 0, -1)
 

@@ -1,6 +1,7 @@
 """Fits the standardisation and the centroids of a semantic tokenizer, as a learner like the others."""
 
 import dataclasses
+import enum
 import functools
 import threading
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from audiolm_jax.semantic import kmeans
 from audiolm_jax.semantic.encoder import whole_frames
@@ -17,22 +19,29 @@ from audiolm_jax.training.learner import Batch
 from audiolm_jax.training.state import Metric, Metrics, TrainState
 
 
+class Phase(enum.Enum):
+    """What a step does; each is compiled on its own."""
+
+    STATISTICS = "accumulates mean and deviation"
+    CLUSTERS = "moves the centroids"
+
+
 @dataclasses.dataclass(frozen=True)
 class KMeansLearner:
     """k-means over features of audio batches {"samples": float32[B, T], "num_samples": int32[B]} at the
     encoder's rate.
 
-    The first `statistics_steps` steps accumulate mean and deviation of every dimension and keep the latest frames.
-    The next step fixes both, starts the centroids on the kept frames by k-means++, and from then on every step is one
-    mini-batch. AudioLM standardises before clustering but does not say how; here the statistics are of the training
-    set, and clustering is the mini-batch k-means of Sculley (2010) with fading counts and restarts.
+    The first `statistics_steps` steps accumulate mean and deviation of every dimension. Then the centroids start by
+    k-means++ on frames of the coming batches, and from then on every step is one mini-batch. AudioLM standardises
+    before clustering but does not say how; here the statistics are of the training set, and clustering is the
+    mini-batch k-means of Sculley (2010) with fading counts and restarts.
 
     Attributes:
         tokenizer: the encoder, its layer, and K.
         load_encoder: returns the trained encoder's parameters; called once, when training starts from nothing. From
             then on they are part of the state.
         statistics_steps: length of the first pass; at least 1.
-        start_frames: how many of its frames are kept for k-means++; several times K.
+        start_frames: how many frames k-means++ starts from; several times K.
         decay: of a centroid's count, per step (see `kmeans.update`).
         restart_every_steps: how often empty clusters are looked for.
         name: of the learner, in logs and folders.
@@ -53,50 +62,58 @@ class KMeansLearner:
         collections = {
             "statistics": kmeans.Statistics.empty(dim),
             "clusters": kmeans.Clusters.empty(self.tokenizer.num_clusters, dim),
-            "kept_features": jnp.zeros((self.start_frames, dim)),
-            "kept": jnp.zeros(self.start_frames, bool),
         }
         return TrainState.create({"encoder": encoder}, (), collections)
 
-    def train_step(self, state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
-        """Accumulates, starts, or moves the centroids, by the state's step."""
+    def phase(self, step: int) -> Phase:
+        """What happens at a step."""
+        return Phase.STATISTICS if step < self.statistics_steps else Phase.CLUSTERS
+
+    def start_batches(self, step: int, batch: Batch) -> int:
+        """How many batches the start of the centroids takes before this step."""
+        if step != self.statistics_steps:
+            return 0
+        batch_size, num_samples = batch["samples"].shape
+        frames = batch_size * -(-num_samples // self.tokenizer.encoder.hop_samples)
+        return -(-self.start_frames // frames)
+
+    def start_features(self, state: TrainState, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Features [N, D] of frames that lie evenly in a batch, `start_frames` at most, and their mask bool[N]."""
         frames, valid = self._frames(state, batch)
-        old = state.collections
+        places = np.linspace(0, len(frames) - 1, min(self.start_frames, len(frames))).astype(int)
+        return frames[places], valid[places]
 
-        def accumulate(_):
-            statistics = kmeans.add_frames(old["statistics"], frames, valid)
-            slots = (state.step * frames.shape[0] + jnp.arange(frames.shape[0])) % self.start_frames
-            kept_features = old["kept_features"].at[slots].set(frames)
-            kept = old["kept"].at[slots].set(valid)
-            new = old | {"statistics": statistics, "kept_features": kept_features, "kept": kept}
-            return new, jnp.float32(0), jnp.float32(0), jnp.float32(0)
+    def start(self, state: TrainState, features: list[tuple[jax.Array, jax.Array]], rng: jax.Array) -> TrainState:
+        """`state` with centroids by k-means++ on the features of some batches, moved once by all of them."""
+        frames, valid = (jnp.concatenate(part) for part in zip(*features, strict=True))
+        standardised = self._standardise(state.collections["statistics"], frames)
+        clusters = kmeans.start(rng, standardised, valid, self.tokenizer.num_clusters)
+        clusters, _, _ = kmeans.update(clusters, standardised, valid, decay=0.0)
+        return state.replace(collections=state.collections | {"clusters": clusters})
 
-        def start(_):
-            standardised = self._standardise(old["statistics"], old["kept_features"])
-            clusters = kmeans.start(rng, standardised, old["kept"], self.tokenizer.num_clusters)
-            clusters, inertia, used = kmeans.update(clusters, standardised, old["kept"], decay=0.0)
-            return old | {"clusters": clusters}, inertia, used, jnp.float32(0)
-
-        def move(_):
-            standardised = self._standardise(old["statistics"], frames)
-            clusters, inertia, used = kmeans.update(old["clusters"], standardised, valid, self.decay)
-            due = (state.step - self.statistics_steps) % self.restart_every_steps == 0
+    def train_step(self, state: TrainState, batch: Batch, rng: jax.Array, phase: Phase) -> tuple[TrainState, Metrics]:
+        """Accumulates the statistics, or moves the centroids."""
+        frames, valid = self._frames(state, batch)
+        statistics, clusters = state.collections["statistics"], state.collections["clusters"]
+        inertia, used, restarted = jnp.zeros(()), jnp.zeros(()), jnp.zeros((), jnp.int32)
+        if phase is Phase.STATISTICS:
+            statistics = kmeans.add_frames(statistics, frames, valid)
+        else:
+            standardised = self._standardise(statistics, frames)
+            clusters, inertia, used = kmeans.update(clusters, standardised, valid, self.decay)
             clusters, restarted = jax.lax.cond(
-                due,
+                (state.step - self.statistics_steps) % self.restart_every_steps == 0,
                 lambda: kmeans.restart_empty(rng, clusters, standardised, valid),
                 lambda: (clusters, jnp.zeros((), jnp.int32)),
             )
-            return old | {"clusters": clusters}, inertia, used, restarted.astype(jnp.float32)
-
-        phase = jnp.sign(state.step - self.statistics_steps) + 1
-        new, inertia, used, restarted = jax.lax.switch(phase, (accumulate, start, move), None)
-        clustering = (phase > 0).astype(jnp.float32)
+        clustering = jnp.float32(phase is Phase.CLUSTERS)
         metrics = {
             "loss": Metric.of(inertia / self.tokenizer.encoder.dim),
             "clusters_in_batch": Metric(total=used * clustering, weight=clustering),
             "restarted_clusters": Metric(total=restarted * clustering, weight=clustering),
         }
-        return state.replace(step=state.step + 1, collections=new), metrics
+        collections = {"statistics": statistics, "clusters": clusters}
+        return state.replace(step=state.step + 1, collections=collections), metrics
 
     def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
         """Mean squared distance to the nearest centroid, per standardised dimension: 1 without any clustering."""
@@ -115,9 +132,9 @@ class KMeansLearner:
         return {"encoder": jax.tree.map(tuple, specs, is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))}
 
     def collection_axes(self, batch: Batch) -> Any:
-        """Centroids and kept frames are split along their width, like what they are compared with."""
+        """Centroids are split along their width, like what they are compared with."""
         del batch
-        return {"clusters": kmeans.Clusters(("vocab", "embed"), None, None), "kept_features": (None, "embed")}
+        return {"clusters": kmeans.Clusters(("vocab", "embed"), None, None)}
 
     def tokenizer_params(self, state: TrainState) -> dict[str, Any]:
         """The parameters of the `SemanticTokenizer` that this state has fitted."""

@@ -15,6 +15,13 @@ For those who write a learner:
 - `train_step` gets a key that is already folded with the step: the same state and batch give the same result, which
   is what makes a resumed run equal a straight one. Split it by purpose.
 - `state.step` counts from 0 and `train_step` returns it one higher.
+- `phase(step)` is optional: a hashable value that says what kind of step it is, for a learner whose steps change. It
+  is handed to `train_step` as `phase`, and each phase is compiled on its own, so that no step carries a branch that it
+  does not take.
+- `start_batches(step, batch)`, `start_features(state, batch)` and `start(state, features, rng)` are optional, all three
+  or none: what happens once before a step and needs more than its batch, like the start of codebooks by k-means. The
+  loop computes the features of as many of the coming batches as the first says (0: nothing happens), without using
+  them up, and hands `start` the list.
 - Metrics contain "loss"; a non-finite "loss" stops the run. Per-step scalars are `Metric.of(x)`.
 - `eval_step` honours `batch["example_weights"]` (float32[B]): rows with weight 0 are padding and count nowhere.
 """

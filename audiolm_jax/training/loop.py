@@ -213,7 +213,9 @@ def train(
         batches = feed.batches(cursor, rows) if step < options.steps and not stopped else ()
         for batch, next_cursor in batches:
             recent.note(step + 1, cursor, batch)
-            state, metrics = program.train_step(state, global_batch(batch, mesh, batch_size))
+            coming = (global_batch(each, mesh, batch_size) for each, _ in feed.batches(cursor, rows))
+            state = program.start(state, step, coming)
+            state, metrics = program.train_step(state, global_batch(batch, mesh, batch_size), program.phase(step))
             totals.add(step + 1, metrics)  # waits for the figures of the step BEFORE, and checks them
             cursor, step = next_cursor, step + 1
             clock.tick(*_amount(batch, feed, batch_size))

@@ -4,7 +4,9 @@ The training loop runs them; `audiolm check` compiles the same ones for a machin
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import itertools
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import jax
@@ -17,7 +19,7 @@ from audiolm_jax.training.learner import Batch, Learner
 from audiolm_jax.training.state import Metrics, TrainState
 
 # What a random key is for; folded into the run's root key before the step is.
-_PURPOSE_INIT, _PURPOSE_TRAIN, _PURPOSE_SAMPLE = 0, 1, 2
+_PURPOSE_INIT, _PURPOSE_TRAIN, _PURPOSE_SAMPLE, _PURPOSE_START = 0, 1, 2, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +32,14 @@ class Program:
       batch: the global training batch as shapes with shardings.
       eval_batch: the global held-out batch likewise.
       init: (batch) -> state at step 0.
-      train_step: (state, batch) -> (next state, metrics); the memory of `state` is reused for the next one.
+      train_step: (state, batch, phase) -> (next state, metrics); the memory of `state` is reused for the next one, and
+        each phase is compiled on its own.
+      phase: step -> the phase that the learner is in; None for a learner that has none.
+      start: (state, step, batches) -> the state with which the step begins, after what the learner does once before it
+        on the first of the batches; see `training.learner`.
       eval_step: (state, eval_batch) -> metrics.
 
-    The three functions are jitted; call and lower them within `parallel.mesh.mesh_context(mesh)`.
+    `init`, `train_step` and `eval_step` are jitted; call and lower them within `parallel.mesh.mesh_context(mesh)`.
     """
 
     mesh: Mesh
@@ -41,7 +47,9 @@ class Program:
     batch: BatchShapes
     eval_batch: BatchShapes
     init: Callable[[Batch], TrainState]
-    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    train_step: Callable[[TrainState, Batch, Hashable], tuple[TrainState, Metrics]]
+    phase: Callable[[int], Hashable]
+    start: Callable[[TrainState, int, Iterable[Batch]], TrainState]
     eval_step: Callable[[TrainState, Batch], Metrics]
 
     @property
@@ -68,9 +76,10 @@ def make_program(
     def init(batch: Batch) -> TrainState:
         return learner.init(jax.random.fold_in(jax.random.key(seed), _PURPOSE_INIT), batch)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Batch, phase: Hashable) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), _PURPOSE_TRAIN)
-        return learner.train_step(state, batch, jax.random.fold_in(key, state.step))
+        step = learner.train_step if phase is None else functools.partial(learner.train_step, phase=phase)
+        return step(state, batch, jax.random.fold_in(key, state.step))
 
     batch, eval_batch = _placed_batch(mesh, batch_shapes), _placed_batch(mesh, eval_batch_shapes)
     with mesh_context(mesh):
@@ -91,11 +100,35 @@ def make_program(
             in_shardings=(shardings, _shardings(batch)),
             out_shardings=(shardings, replicated(mesh)),
             donate_argnums=0,
+            static_argnums=2,
         ),
+        phase=getattr(learner, "phase", lambda step: None),
+        start=_start(learner, batch, shardings, seed),
         eval_step=jax.jit(
             learner.eval_step, in_shardings=(shardings, _shardings(eval_batch)), out_shardings=replicated(mesh)
         ),
     )
+
+
+def _start(learner: Learner, batch_shapes: BatchShapes, shardings: TrainState, seed: int):
+    """`Program.start` of a learner."""
+    if not hasattr(learner, "start"):
+        return lambda state, step, batches: state
+    features = jax.jit(learner.start_features, in_shardings=(shardings, _shardings(batch_shapes)))
+
+    def begin(state: TrainState, gathered: list[jax.Array]) -> TrainState:
+        key = jax.random.fold_in(jax.random.key(seed), _PURPOSE_START)
+        return learner.start(state, gathered, jax.random.fold_in(key, state.step))
+
+    begin = jax.jit(begin, out_shardings=shardings, donate_argnums=0)
+
+    def start(state: TrainState, step: int, batches: Iterable[Batch]) -> TrainState:
+        count = learner.start_batches(step, batch_shapes)
+        if not count:
+            return state
+        return begin(state, [features(state, batch) for batch in itertools.islice(batches, count)])
+
+    return start
 
 
 def sample_key(seed: int, step: int) -> jax.Array:

@@ -41,11 +41,20 @@ def reach(jacobian_of_frame) -> int:
     return int(np.flatnonzero(np.abs(np.asarray(jacobian_of_frame)))[0])
 
 
-@pytest.mark.parametrize("strides", [(2, 4, 5, 8), (2, 3)])
-def test_context_is_the_receptive_field(strides):
-    width = (4,) * (len(strides) + 1)
-    config = SoundStreamConfig(strides=strides, encoder_channels=width, decoder_channels=width, embed_dim=4)
-    hop, frames = config.hop_samples, 24 if config.hop_samples == 320 else 90
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strides": (2, 4, 5, 8)},
+        {"strides": (2, 3)},
+        {"strides": (5, 2, 2), "stem_stride": 16},
+        {"strides": (2, 3), "stem_stride": 4, "residual_unit": "separable"},
+        {"strides": (2, 3), "residual_unit": "separable"},
+    ],
+)
+def test_context_is_the_receptive_field(options):
+    width = (4,) * (len(options["strides"]) + 1)
+    config = SoundStreamConfig(encoder_channels=width, decoder_channels=width, embed_dim=4, **options)
+    hop, frames = config.hop_samples, 24 if len(config.strides) == 4 else 90
     encoder, decoder = Encoder(config), Decoder(config)
     samples = jnp.asarray(noise(frames * hop))
     weights = nn.unbox(jax.jit(encoder.init)(jax.random.key(0), samples))

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from audiolm_jax.codec.discriminators import Discriminators, StftDiscriminator, WaveDiscriminators, half_rate
+from audiolm_jax.codec.frame_discriminators import PeriodDiscriminator, SpectrogramDiscriminator
 from audiolm_jax.codec.grouped_convolution import grouped_conv
 
 TINY = Discriminators(channels=2, wave_channels=4, wave_max_channels=16)
+FRAMES = Discriminators(
+    0, 0, 0, spectrogram_windows=(64, 256), spectrogram_channels=8, periods=(2, 3), period_channels=4
+)
 
 
 def xla_conv(x, kernel, stride):
@@ -82,8 +86,46 @@ def test_any_length_is_judged():
         ]
 
 
-def test_every_parameter_names_its_axes():
-    _, params = shapes(TINY, 4096)
+def test_frame_discriminators_judge_every_frame_and_every_phase():
+    judgements, params = shapes(FRAMES, 1000)
+    assert nn.unbox(params).keys() == {"spectrogram64", "spectrogram256", "period2", "period3"}
+    for (logits, maps), frames in zip(judgements[:2], (63, 16), strict=True):  # hops of 16 and 64, padded by a window
+        assert logits == (2, frames, 8) and maps == [(2, frames, 8)] * 3
+    for (logits, maps), period, steps in zip(judgements[2:], (2, 3), (500, 334), strict=True):
+        lengths = [math.ceil(steps / 3**layer) for layer in range(1, 5)]
+        assert maps == [(2 * period, length, 4 * width) for length, width in zip(lengths, (1, 4, 8, 16), strict=True)]
+        assert logits == (2 * period, lengths[-1])
+
+
+def test_a_period_discriminator_judges_each_phase_alone():
+    module = PeriodDiscriminator(3, 4)
+    samples = np.random.default_rng(0).normal(size=(2, 300)).astype(np.float32)
+    variables = nn.unbox(jax.jit(module.init)(jax.random.key(0), samples))
+    logits = module.apply(variables, samples)[0].reshape(2, 3, -1)
+    changed = samples.copy()
+    changed[0, 1::3] *= 2
+    moved = module.apply(variables, changed)[0].reshape(2, 3, -1) != logits
+    assert moved[0, 1].all() and not moved[0, [0, 2]].any() and not moved[1].any()
+
+
+def test_a_spectrogram_discriminator_hears_quiet_bands_too():
+    """Of a tone 40 dB below another, compressed spectra keep a sixth and not a hundredth."""
+    module = SpectrogramDiscriminator(256, 8)
+    time = np.arange(2048) / 16_000
+    loud, quiet = (np.sin(2 * np.pi * pitch * time)[None].astype(np.float32) for pitch in (500, 4000))
+    variables = nn.unbox(jax.jit(module.init)(jax.random.key(0), loud))
+
+    def first(samples):
+        return np.asarray(module.apply(variables, samples)[1][0])
+
+    with_quiet = np.abs(first(loud + 0.01 * quiet) - first(loud)).mean()
+    with_as_loud = np.abs(first(loud + quiet) - first(loud)).mean()
+    assert with_quiet > 0.08 * with_as_loud
+
+
+@pytest.mark.parametrize("discriminators", [TINY, FRAMES], ids=["paper", "frames"])
+def test_every_parameter_names_its_axes(discriminators):
+    _, params = shapes(discriminators, 4096)
     specs = jax.tree.leaves(nn.get_partition_spec(params), is_leaf=lambda leaf: isinstance(leaf, tuple))
     leaves = jax.tree.leaves(nn.unbox(params))
     assert len(specs) == len(leaves)
@@ -92,12 +134,13 @@ def test_every_parameter_names_its_axes():
         assert spec[-1] == "conv_out" and (leaf.ndim == 1 or spec[-2] == "conv_in")
 
 
-def test_every_discriminator_sees_the_waveform():
+@pytest.mark.parametrize("discriminators", [TINY, FRAMES], ids=["paper", "frames"])
+def test_every_discriminator_sees_the_waveform(discriminators):
     samples = jax.random.normal(jax.random.key(1), (1, 1024))
-    variables = nn.unbox(jax.jit(TINY.init)(jax.random.key(0), samples))
+    variables = nn.unbox(jax.jit(discriminators.init)(jax.random.key(0), samples))
 
     def logits(samples):
-        return jnp.stack([jnp.sum(logits) for logits, _ in TINY.apply(variables, samples)])
+        return jnp.stack([jnp.sum(logits) for logits, _ in discriminators.apply(variables, samples)])
 
     jacobian = np.asarray(jax.jit(jax.jacrev(logits))(samples))
     assert np.isfinite(jacobian).all()

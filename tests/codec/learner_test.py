@@ -1,11 +1,14 @@
 """The codec's training step: what it changes and when, resumed as straight, evaluation."""
 
+import dataclasses
 import functools
 
 import jax
 import numpy as np
 import pytest
 
+from audiolm_jax.codec import losses
+from audiolm_jax.codec.quantizer import QuantizerSettings
 from audiolm_jax.training.checkpoints import Checkpoints
 from audiolm_jax.training.optimizers import adam
 from tests.codec import tiny_learner
@@ -13,20 +16,37 @@ from tests.codec import tiny_learner
 NUM_STEPS = 6
 
 
+def tiny(**changes):
+    settings = {"quantizer_start_step": 2, "discriminator_start_step": 3, "average_decay": 0.5} | changes
+    return tiny_learner.tiny_learner(adam(1e-3, 2, 100), **settings)
+
+
 @functools.cache
 def compiled():
-    """A learner and its jitted train step."""
-    learner = tiny_learner.tiny_learner(adam(1e-3, 2, 100), quantizer_start_step=2, discriminator_start_step=3)
-    return learner, jax.jit(learner.train_step)
+    """A learner, its jitted train step, and what it does before a step."""
+    learner = tiny()
+    return learner, jax.jit(learner.train_step, static_argnames="phase"), starter(learner)
+
+
+def starter(learner):
+    """(state, step) -> the state that the step begins with."""
+
+    def start(state, step):
+        count = learner.start_batches(step, tiny_learner.batch(0))
+        latents = [learner.start_features(state, tiny_learner.batch(step + index)) for index in range(count)]
+        return learner.start(state, latents, jax.random.key(step)) if count else state
+
+    return start
 
 
 def run(state, first, last):
     """(states, metrics) after each of the steps first..last - 1."""
-    _, train_step = compiled()
+    learner, train_step, start = compiled()
     states, metrics = [], []
     for index in range(first, last):
         rng = jax.random.fold_in(jax.random.key(7), index)
-        state, step_metrics = train_step(state, tiny_learner.batch(index), rng)
+        state = start(state, index)
+        state, step_metrics = train_step(state, tiny_learner.batch(index), rng, phase=learner.phase(index))
         states.append(state)
         metrics.append({name: metric.value for name, metric in step_metrics.items()})
     return states, metrics
@@ -34,7 +54,7 @@ def run(state, first, last):
 
 @functools.cache
 def straight():
-    learner, _ = compiled()
+    learner, _, _ = compiled()
     start = jax.jit(learner.init)(jax.random.key(0), tiny_learner.batch(0))
     states, metrics = run(start, 0, NUM_STEPS)
     return [start, *states], metrics
@@ -55,7 +75,7 @@ def test_phases_begin_at_their_steps():
         assert differ(before.opt_state["discriminators"], after.opt_state["discriminators"]) == (index >= 3)
         assert bool(after.collections["codebooks"].started) == (index >= 2)
         assert (metrics[index]["commitment"] > 0) == (index >= 2)
-        assert (metrics[index]["adversarial"] > 0) == (index >= 3)
+        assert ("adversarial" in metrics[index]) == ("discriminator" in metrics[index]) == (index >= 3)
         assert all(np.isfinite(value) for value in metrics[index].values())
 
 
@@ -84,7 +104,7 @@ def test_resumed_equals_straight_bit_for_bit(tmp_path):
 
 
 def test_evaluation_leaves_padding_out():
-    learner, _ = compiled()
+    learner, _, _ = compiled()
     state = straight()[0][-1]
     eval_step = jax.jit(learner.eval_step)
     batch = tiny_learner.batch(50) | {"example_weights": np.array([1, 1, 1, 0, 0, 0, 0, 0], np.float32)}
@@ -96,8 +116,73 @@ def test_evaluation_leaves_padding_out():
 
 
 def test_codec_of_a_state_encodes():
-    learner, _ = compiled()
+    learner, _, _ = compiled()
     codec, params = learner.codec(), learner.codec_params(straight()[0][-1])
     tokens = codec.encode(params, tiny_learner.batch(0)["samples"])
     assert tokens.shape == (8, 64, 2)
     assert codec.decode(params, tokens).shape == (8, 512)
+
+
+def test_a_codec_for_piano_can_be_trained():
+    config = dataclasses.replace(tiny_learner.CONFIG, num_quantizers=3, codebook_size=16384)
+    learner = dataclasses.replace(tiny(), config=config, quantizer_settings=QuantizerSettings())
+    batch = tiny_learner.batch(0)
+    state = jax.eval_shape(learner.init, jax.random.key(0), batch)
+    latents = learner.start_batches(2, batch) * batch["samples"].size // learner.config.hop_samples
+    assert latents >= 8 * 16384
+    stacked = [jax.ShapeDtypeStruct((latents, learner.config.embed_dim), np.float32)]
+    started = jax.eval_shape(learner.start, state, stacked, jax.random.key(1))
+    assert started.collections["codebooks"].entries.shape == (3, 16384, 4)
+    step = functools.partial(learner.train_step, phase=learner.phase(3))
+    after, _ = jax.eval_shape(step, started, batch, jax.random.key(2))
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert sum(leaf.size for leaf in jax.tree.leaves(after.collections["codebooks"])) < 2.3 * 3 * 16384 * 4
+
+
+def test_the_start_is_computed_once_and_from_the_coming_batches():
+    learner, _, start = compiled()
+    state = straight()[0][2]
+    assert [learner.start_batches(step, tiny_learner.batch(0)) for step in range(5)] == [0, 0, 1, 0, 0]
+    entries = start(state, 2).collections["codebooks"].entries
+    latents = learner.start_features(state, tiny_learner.batch(2))
+    distance = np.abs(np.mean(entries[0], axis=0) - np.mean(latents, axis=0)).max()
+    assert distance < np.std(latents)
+    # Codebooks that came from another run are kept.
+    again = learner.start(straight()[0][-1], [latents], jax.random.key(0))
+    assert not differ(again.collections, straight()[0][-1].collections)
+
+
+def test_what_is_exported_is_the_average_of_the_weights():
+    learner, _, _ = compiled()
+    states, _ = straight()
+    average = states[0].params["generator"]
+    for step, after in enumerate(states[1:]):
+        decay = min(0.5, (1 + step) / (10 + step))
+        average = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, average, after.params["generator"])
+    exported = learner.codec_params(states[-1])
+    for part in ("encoder", "decoder"):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), exported[part], average[part])
+    assert differ(exported["decoder"], states[-1].params["generator"]["decoder"])
+
+
+def test_one_judgement_serves_generator_and_discriminators():
+    """Against two separate losses, each differentiated for itself."""
+    learner, _, _ = compiled()
+    state, samples = straight()[0][-1], tiny_learner.batch(9)["samples"]
+    decoded, params = 0.9 * samples, state.params["discriminators"]
+
+    def judge(params, clip):
+        return learner.discriminators.apply({"params": params}, clip)
+
+    def generator_loss(decoded):
+        real, made = judge(params, samples), judge(params, decoded)
+        weights = learner.loss_weights
+        return weights.adversarial * losses.adversarial_loss(made) + weights.feature * losses.feature_loss(real, made)
+
+    def discriminator_loss(params):
+        return losses.discriminator_loss(judge(params, samples), judge(params, decoded))
+
+    judged = learner._judge(params, samples, decoded)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7)
+    close(judged.decoded_gradient, jax.grad(generator_loss)(decoded))
+    jax.tree.map(close, judged.gradient, jax.grad(discriminator_loss)(params))

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from audiolm_jax import spectral
 from audiolm_jax.codec import losses
+from audiolm_jax.errors import UserError
 
 SCALES = losses.SpectralScales(window_samples=(64, 256), num_mels=16, fft_samples=128)
 
@@ -34,6 +36,36 @@ def test_log_mel_loss_of_a_louder_copy_is_the_logarithm_of_the_gain():
     assert float(log_mel[0]) == pytest.approx(np.log(2), abs=0.01)
 
 
+def test_reconstruction_loss_is_the_paper_s_sum():
+    samples, made = noise(2, 512), noise(2, 512, seed=1)
+    expected = np.zeros(2)
+    for window in SCALES.window_samples:
+        settings = (16_000, window, window // 4, SCALES.num_mels, max(window, SCALES.fft_samples))
+        real, other = (np.asarray(spectral.mel_magnitude(each, *settings), np.float64) for each in (samples, made))
+        for row in range(2):
+            for frame in range(real.shape[1]):
+                expected[row] += np.abs(real[row, frame] - other[row, frame]).sum()
+                logs = np.log(real[row, frame] + 1e-5) - np.log(other[row, frame] + 1e-5)
+                expected[row] += np.sqrt(window / 2) * np.linalg.norm(logs)
+    found = losses.reconstruction_loss(samples, made, 16_000, SCALES)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    gradient = jax.grad(lambda made: jnp.sum(losses.reconstruction_loss(samples, made, 16_000, SCALES)))
+    assert np.isfinite(gradient(jnp.asarray(samples))).all()
+
+
+def test_every_window_has_its_number_of_bands():
+    scales = losses.SpectralScales((64, 256), (8, 32), 64)
+    assert scales.mels_by_window == (8, 32) and SCALES.mels_by_window == (16, 16)
+    assert (losses.spectral_losses(noise(1, 512), noise(1, 512, seed=1), 16_000, scales)[0] > 0).all()
+    with pytest.raises(UserError, match="SPECTRAL_MELS has 3 numbers of bands, SPECTRAL_WINDOWS 2 windows"):
+        losses.SpectralScales((64, 256), (8, 16, 32))
+
+
+def test_weights_make_one_loss_of_the_terms():
+    weights = losses.LossWeights(log_mel=2.0, sdr=0.5, feature=3.0)
+    assert weights.total({"log_mel": 1.0, "sdr_db": 4.0, "feature": 10.0}) == 2 - 2 + 30
+
+
 def test_sdr_of_a_scaled_copy():
     samples = noise(2, 400)
     np.testing.assert_allclose(losses.sdr_db(samples, 0.9 * samples), [20.0, 20.0], atol=0.01)
@@ -54,6 +86,7 @@ def test_feature_loss_is_relative_and_moves_only_what_was_made():
     real, made = judgements([[2.0, 2.0]]), judgements([[1.0, 2.0]])
     assert float(losses.feature_loss(real, real)) == 0.0
     assert float(losses.feature_loss(real, made)) == pytest.approx(0.25, rel=1e-2)
+    assert float(losses.feature_loss(real, made, relative=False)) == pytest.approx(0.5)
     to_real, to_made = jax.grad(losses.feature_loss, argnums=(0, 1))(real, made)
     assert not np.any([np.any(leaf) for leaf in jax.tree.leaves(to_real)])
     assert np.any([np.any(leaf) for leaf in jax.tree.leaves(to_made)])

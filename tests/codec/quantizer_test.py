@@ -1,6 +1,7 @@
 """The residual quantizer: start, averages, revival, dropout and gradients."""
 
 import functools
+import math
 import os
 import subprocess
 import sys
@@ -8,12 +9,14 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from audiolm_jax.codec import quantizer
 from audiolm_jax.codec.quantizer import QuantizerSettings
+from audiolm_jax.errors import UserError
 
 LEVELS, ENTRIES, DIM = 3, 8, 4
-SETTINGS = QuantizerSettings(recent_frames=64, kmeans_iterations=8)
+SETTINGS = QuantizerSettings(kmeans_iterations=8)
 
 
 def normal(*shape, seed=0):
@@ -22,7 +25,7 @@ def normal(*shape, seed=0):
 
 def started_state(seed=0):
     codebooks = normal(LEVELS, ENTRIES, DIM, seed=seed)
-    return quantizer.initial_state(LEVELS, ENTRIES, DIM, SETTINGS).replace(
+    return quantizer.initial_state(LEVELS, ENTRIES, DIM).replace(
         entries=jnp.asarray(codebooks), sums=jnp.asarray(codebooks), counts=jnp.ones((LEVELS, ENTRIES)),
         started=jnp.ones((), bool),
     )
@@ -32,6 +35,11 @@ def test_nearest_is_the_entry_at_the_least_distance():
     vectors, codebook = normal(5, 7, DIM), normal(ENTRIES, DIM, seed=1)
     distances = np.square(vectors[:, :, None] - codebook).sum(axis=-1)
     np.testing.assert_array_equal(quantizer.nearest(vectors, codebook), distances.argmin(axis=-1))
+
+
+def test_nearest_is_computed_in_full_precision_on_every_backend():
+    text = str(jax.make_jaxpr(quantizer.nearest)(normal(5, DIM), normal(ENTRIES, DIM)))
+    assert "dot_general" in text and text.count("Precision.HIGHEST") == 2
 
 
 def test_every_level_encodes_what_the_levels_before_it_left():
@@ -46,13 +54,12 @@ def test_every_level_encodes_what_the_levels_before_it_left():
         )
 
 
-def test_start_is_kmeans_on_the_recent_latents():
+def test_start_is_kmeans_on_the_latents():
     centres = 10 * normal(4, DIM, seed=2)
     latents = (centres[np.arange(64) % 4] + 0.01 * normal(64, DIM)).astype(np.float32)
-    state = quantizer.remember(quantizer.initial_state(1, 16, DIM, SETTINGS), latents[None])
-    np.testing.assert_array_equal(state.recent, latents)
+    state = quantizer.initial_state(1, 16, DIM)
     assert not state.started
-    state = quantizer.kmeans_start(state, jax.random.key(0), SETTINGS)
+    state = quantizer.kmeans_start(state, latents, jax.random.key(0), SETTINGS)
     assert state.started
     entries = np.asarray(state.entries[0])
     distances = np.linalg.norm(latents[:, None] - entries, axis=-1).min(axis=-1)
@@ -61,11 +68,38 @@ def test_start_is_kmeans_on_the_recent_latents():
     assert (np.asarray(state.counts) >= 1).all()
 
 
-def test_recent_latents_are_the_latest_ones():
-    state = quantizer.initial_state(1, 4, DIM, SETTINGS)
-    for step in range(5):
-        state = quantizer.remember(state, jnp.full((2, 10, DIM), float(step)))
-    np.testing.assert_array_equal(state.recent[:, 0], np.repeat([1.0, 2.0, 3.0, 4.0], [4, 20, 20, 20]))
+def test_start_in_chunks_is_the_start_as_a_whole(monkeypatch):
+    latents = normal(300, DIM)
+    state = quantizer.initial_state(LEVELS, 16, DIM)
+    whole = quantizer.kmeans_start(state, latents, jax.random.key(0), SETTINGS)
+    monkeypatch.setattr(quantizer, "_SCORES_AT_ONCE", 16 * 7)
+    chunked = quantizer.kmeans_start(state, latents, jax.random.key(0), SETTINGS)
+    np.testing.assert_allclose(chunked.entries, whole.entries, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(chunked.counts, whole.counts)
+
+
+def test_start_of_a_large_codebook_holds_no_score_of_every_pair():
+    state = jax.eval_shape(lambda: quantizer.initial_state(3, 16384, 8))
+    latents = jax.ShapeDtypeStruct((8 * 16384, 8), jnp.float32)
+    start = functools.partial(quantizer.kmeans_start, settings=QuantizerSettings())
+    jaxpr = jax.make_jaxpr(start)(state, latents, jax.random.key(0))
+    assert largest(jaxpr.jaxpr) <= 1 << 26
+
+
+def largest(jaxpr) -> int:
+    """Elements of the largest array that a program makes, inner programs included."""
+    sizes = [math.prod(var.aval.shape) for equation in jaxpr.eqns for var in equation.outvars]
+    values = [value for equation in jaxpr.eqns for value in jax.tree.leaves(list(equation.params.values()))]
+    inner = [getattr(value, "jaxpr", value) for value in values if hasattr(value, "jaxpr") or hasattr(value, "eqns")]
+    return max(sizes + [largest(each) for each in inner])
+
+
+def test_start_takes_several_latents_for_each_entry():
+    assert QuantizerSettings().num_start_latents(1024) == 8192
+    assert QuantizerSettings().num_start_latents(16384) == 131072
+    assert QuantizerSettings(start_latents=2000).num_start_latents(1024) == 2000
+    with pytest.raises(UserError, match="START_LATENTS is 1000, but 1024 entries"):
+        QuantizerSettings(start_latents=1000).num_start_latents(1024)
 
 
 def test_average_of_one_level_by_hand():
@@ -143,7 +177,7 @@ def test_commitment_reaches_every_level_in_use():
 
 
 def test_every_level_uses_its_codebook_after_some_steps():
-    num_entries, settings = 32, QuantizerSettings(decay=0.9, recent_frames=128, kmeans_iterations=2)
+    num_entries, settings = 32, QuantizerSettings(decay=0.9, kmeans_iterations=2)
 
     @jax.jit
     def step(state, rng):
@@ -152,7 +186,7 @@ def test_every_level_uses_its_codebook_after_some_steps():
         return quantizer.update(state, quantized, rng, settings), quantized.tokens
 
     # Entries far from the data: all but one of a level would stay dead without revival.
-    state = quantizer.initial_state(LEVELS, num_entries, DIM, settings)
+    state = quantizer.initial_state(LEVELS, num_entries, DIM)
     state = state.replace(entries=state.entries + 50.0 + normal(LEVELS, num_entries, DIM), started=jnp.ones((), bool))
     seen = []
     for index in range(200):

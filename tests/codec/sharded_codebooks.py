@@ -9,7 +9,7 @@ from audiolm_jax.codec import quantizer
 from audiolm_jax.codec.quantizer import QuantizerSettings
 from audiolm_jax.parallel.mesh import BATCH_SPEC, MeshSizes, make_mesh, replicated
 
-SETTINGS = QuantizerSettings(decay=0.5, dead_share=0.5, recent_frames=64, kmeans_iterations=3)
+SETTINGS = QuantizerSettings(decay=0.5, dead_share=0.5, kmeans_iterations=3)
 
 
 def trained(devices, num_steps: int = 3) -> quantizer.CodebookState:
@@ -18,16 +18,17 @@ def trained(devices, num_steps: int = 3) -> quantizer.CodebookState:
     rows = jax.NamedSharding(mesh, BATCH_SPEC)
 
     def step(state, latents, num_levels, rng):
-        state = quantizer.remember(state, latents)
         state = jax.lax.cond(
-            state.started, lambda: state, lambda: quantizer.kmeans_start(state, rng, SETTINGS)
+            state.started,
+            lambda: state,
+            lambda: quantizer.kmeans_start(state, latents.reshape(-1, 4), rng, SETTINGS),
         )
         quantized = quantizer.quantize(latents, state.entries, num_levels)
         return quantizer.update(state, quantized, rng, SETTINGS)
 
     whole = replicated(mesh)
     step = jax.jit(step, in_shardings=(whole, rows, rows, whole), out_shardings=whole)
-    state = quantizer.initial_state(2, 8, 4, SETTINGS)
+    state = quantizer.initial_state(2, 8, 4)
     for index in range(num_steps):
         generator = np.random.default_rng(index)
         # Rows differ in level and in number of levels: statistics of one device's row are not those of the batch.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.codec.convolutions import DownConv, UpConv
+from audiolm_jax.codec.convolutions import DepthwiseConv, DownConv, UpConv
 from audiolm_jax.codec.soundstream import Decoder, Encoder, SoundStream, SoundStreamConfig, elu
 from audiolm_jax.errors import UserError
 
@@ -102,29 +102,42 @@ def test_samples_do_not_depend_on_future_latents():
     assert (np.diagonal(reach) > 0).all()
 
 
-@pytest.mark.parametrize("stride", [2, 5])
-def test_up_conv_is_the_causal_transposed_convolution(stride):
+@pytest.mark.parametrize(("stride", "overlap"), [(2, 2), (5, 2), (3, 4)])
+def test_up_conv_is_the_causal_transposed_convolution(stride, overlap):
     x = noise(2, 9 * 4).reshape(2, 9, 4)
-    module = UpConv(3, stride)
+    module = UpConv(3, stride, overlap)
     variables = nn.unbox(module.init(jax.random.key(0), x))
-    now, before = (variables["params"]["folded"]["kernel"][tap].reshape(4, stride, 3) for tap in (1, 0))
-    kernel = jnp.concatenate([now, before], axis=1).transpose(1, 0, 2)  # [2 * stride, C_in, C_out]
+    taps = [tap.reshape(4, stride, 3) for tap in variables["params"]["folded"]["kernel"][::-1]]  # the present first
+    kernel = jnp.concatenate(taps, axis=1).transpose(1, 0, 2)  # [overlap * stride, C_in, C_out]
     expected = jax.lax.conv_transpose(
         x, kernel[::-1], (stride,), "VALID", dimension_numbers=("NWC", "WIO", "NWC")
     )[:, : 9 * stride]
     np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("stride", [2, 5])
-def test_down_conv_is_the_causal_strided_convolution(stride):
+@pytest.mark.parametrize(("stride", "overlap"), [(2, 2), (5, 2), (3, 4)])
+def test_down_conv_is_the_causal_strided_convolution(stride, overlap):
     x = noise(2, 4 * stride * 3).reshape(2, 4 * stride, 3)
-    module = DownConv(5, stride)
+    module = DownConv(5, stride, overlap)
     variables = nn.unbox(module.init(jax.random.key(0), x))
-    kernel = variables["params"]["folded"]["kernel"].reshape(2 * stride, 3, 5)
+    kernel = variables["params"]["folded"]["kernel"].reshape(overlap * stride, 3, 5)
     expected = jax.lax.conv_general_dilated(
-        x, kernel, (stride,), [(stride, 0)], dimension_numbers=("NWC", "WIO", "NWC")
+        x, kernel, (stride,), [((overlap - 1) * stride, 0)], dimension_numbers=("NWC", "WIO", "NWC")
     )
     np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_depthwise_conv_is_the_causal_convolution_of_each_channel(dilation):
+    x = noise(2, 20 * 6).reshape(2, 20, 6)
+    module = DepthwiseConv(3, dilation)
+    variables = nn.unbox(module.init(jax.random.key(0), x))
+    variables["params"]["bias"] += jnp.arange(6.0)
+    expected = jax.lax.conv_general_dilated(
+        x, variables["params"]["kernel"][:, None], (1,), [(2 * dilation, 0)], rhs_dilation=(dilation,),
+        dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=6,
+    )
+    np.testing.assert_allclose(module.apply(variables, x), expected + jnp.arange(6.0), atol=1e-5)
 
 
 def test_number_of_frames_for_every_length_of_one_to_three_frames():

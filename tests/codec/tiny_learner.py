@@ -25,7 +25,7 @@ def tiny_learner(optimizer: optax.GradientTransformation, **changes) -> SoundStr
         discriminator_optimizer=optimizer,
         discriminators=Discriminators(channels=2, wave_channels=4, wave_max_channels=8),
         scales=SpectralScales(window_samples=(64,), num_mels=8, fft_samples=64),
-        quantizer_settings=QuantizerSettings(recent_frames=256, kmeans_iterations=2),
+        quantizer_settings=QuantizerSettings(start_latents=256, kmeans_iterations=2),
         **settings,
     )
 

@@ -122,6 +122,15 @@ def test_the_sizes_in_gin_are_those_in_the_code():
         assert learner.stage == load(f"{stage}_librilight_paper")[0].feed.stage
 
 
+def test_the_papers_codec_has_the_papers_losses():
+    learner = load("codec_librilight_paper")[0].learner
+    weights = learner.loss_weights
+    assert (weights.reconstruction, weights.adversarial, weights.feature) == (1, 1, 100)
+    assert not (weights.log_mel or weights.mel or weights.sdr or weights.relative_features)
+    assert (learner.quantizer_start_step, learner.discriminator_start_step, learner.full_rate_share) == (0, 0, 0)
+    assert load("codec_small", "NUM_QUANTIZERS=3", "CODEBOOK_SIZE=16384")[0].learner.config.codebook_size == 16384
+
+
 def test_the_stages_have_the_papers_crops():
     for name, crop_seconds in (("semantic", 30), ("coarse", 10), ("fine", 3)):
         for variant in ("paper", "paper_v5e", "paper_v5p", "paper_v6e", "24_layers"):
@@ -140,7 +149,7 @@ def test_classifiers_have_the_papers_shape_and_the_classes_of_their_data():
 
 
 def test_overrides_need_no_quotes_and_are_parsed_last():
-    built, text = load("codec_small", "STEPS=7", "SCHEDULE=constant", "STRIDES=(2,4,5,8)")
+    built, text = load("codec_small", "STEPS=7", "SCHEDULE=constant", "STRIDES=(5,4,1)")
     assert built.options.steps == 7
     assert "SCHEDULE = 'constant'" in text
 
@@ -161,6 +170,8 @@ def test_a_run_starts_from_one_other_run_in_one_way():
         ("SCHEDULE=linear", "rsqrt, cosine, constant"),
         ("STRIDES=(2,4)", "strides need"),
         ("RESUME=maybe", "auto, force or never"),
+        ("START_LATENTS=100", "START_LATENTS is 100, but 1024 entries"),
+        ("RESIDUAL_UNIT=half", "RESIDUAL_UNIT is 'half', but must be one of full, separable"),
     ],
 )
 def test_a_wrong_override_is_one_line(override, message):

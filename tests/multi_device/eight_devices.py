@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import sys
 import tempfile
@@ -52,9 +53,10 @@ def run(learner, batch, sizes, devices, first_state=None):
             state = jax.device_put(first_state, jax.tree.map(lambda leaf: leaf.sharding, program.state))
         leaves = jax.tree.leaves(state.params)
         held = sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves) / sum(leaf.nbytes for leaf in leaves)
-        for _ in range(STEPS):
+        for step in range(STEPS):
+            state = program.start(state, step, itertools.repeat(placed))
             with jax.transfer_guard("disallow"):
-                state, step_metrics = program.train_step(state, placed)
+                state, step_metrics = program.train_step(state, placed, program.phase(step))
             metrics.append({name: metric.value for name, metric in step_metrics.items() if metric.weight > 0})
     return first_state, metrics, jax.device_get(state), held
 
@@ -111,9 +113,9 @@ def guarded_run():
     def guarded_program(*arguments):
         program = make_program(*arguments)
 
-        def train_step(state, batch):
+        def train_step(state, batch, phase):
             with jax.transfer_guard("disallow"):
-                return program.train_step(state, batch)
+                return program.train_step(state, batch, phase)
 
         return dataclasses.replace(program, train_step=train_step)
 

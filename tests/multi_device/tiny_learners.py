@@ -69,7 +69,7 @@ def unrolled_stage_learner():
 
 def codec_learner():
     # Quantizer and discriminators start at step 1; a code below half of the mean use is dead, so some revive.
-    settings = QuantizerSettings(decay=0.5, dead_share=0.5, recent_frames=256, kmeans_iterations=2)
+    settings = QuantizerSettings(decay=0.5, dead_share=0.5, start_latents=256, kmeans_iterations=2)
     learner = dataclasses.replace(codec.tiny_learner(optax.sgd(1e-2)), quantizer_settings=settings)
     return learner, codec.batch(0)
 
@@ -85,7 +85,7 @@ def kmeans_learner():
 
     trained = jax.tree.map(np.asarray, encoder())
     tokenizer = SemanticTokenizerConfig(encoder=ENCODER, layer=1, num_clusters=8)
-    # Step 0 gathers statistics, step 1 starts the centroids, the others move them and restart empty ones.
+    # Step 0 gathers statistics, the others move the centroids and restart empty ones.
     learner = KMeansLearner(tokenizer, lambda: trained, statistics_steps=1, start_frames=64, restart_every_steps=1)
     return learner, audio_batch()
 

@@ -40,29 +40,35 @@ class CodebookLearner:
     The whole codec takes half a minute to compile, in each process.
     """
 
-    settings: QuantizerSettings = QuantizerSettings(decay=0.5, dead_share=0.5, recent_frames=128, kmeans_iterations=2)
+    settings: QuantizerSettings = QuantizerSettings(decay=0.5, dead_share=0.5, start_latents=128, kmeans_iterations=2)
     name: str = "codebooks"
 
     def init(self, rng, batch):
         del rng, batch
-        codebooks = quantizer.initial_state(2, 16, 4, self.settings)
+        codebooks = quantizer.initial_state(2, 16, 4)
         return TrainState.create({"none": jnp.zeros(())}, (), {"codebooks": codebooks})
 
     def logical_axes(self, batch):
         del batch
         return {"none": ()}
 
+    def start_batches(self, step, batch):
+        return -(-self.settings.start_latents * 4 // batch["samples"].size) if step == 0 else 0
+
+    def start_features(self, state, batch):
+        del state
+        return batch["samples"].reshape(-1, 4)
+
+    def start(self, state, features, rng):
+        codebooks = state.collections["codebooks"]
+        codebooks = quantizer.kmeans_start(codebooks, jnp.concatenate(features), rng, self.settings)
+        return state.replace(collections={"codebooks": codebooks})
+
     def train_step(self, state, batch, rng):
-        start_rng, revival_rng = jax.random.split(rng)
         latents = batch["samples"].reshape(batch["samples"].shape[0], -1, 4)
-        codebooks = quantizer.remember(state.collections["codebooks"], latents)
-        codebooks = jax.lax.cond(
-            codebooks.started,
-            lambda: codebooks,
-            lambda: quantizer.kmeans_start(codebooks, start_rng, self.settings),
-        )
+        codebooks = state.collections["codebooks"]
         quantized = quantizer.quantize(latents, codebooks.entries, jnp.full(len(latents), 2))
-        codebooks = quantizer.update(codebooks, quantized, revival_rng, self.settings)
+        codebooks = quantizer.update(codebooks, quantized, rng, self.settings)
         loss = jnp.mean(jnp.square(quantized.latents - latents))
         return state.replace(step=state.step + 1, collections={"codebooks": codebooks}), {"loss": Metric.of(loss)}
 

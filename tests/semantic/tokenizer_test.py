@@ -50,11 +50,16 @@ def learner(encoder_params):
 
 
 def run(learner, state, first, last):
-    step = jax.jit(learner.train_step)
+    step = jax.jit(learner.train_step, static_argnames="phase")
     metrics = {}
     for index in range(first, last):
         batch = batch_of(np.random.default_rng(index))
-        state, metrics = step(state, batch, jax.random.fold_in(jax.random.key(1), index))
+        rng = jax.random.fold_in(jax.random.key(1), index)
+        coming = [batch_of(np.random.default_rng(index + ahead)) for ahead in range(4)]
+        if count := learner.start_batches(index, batch):
+            features = [learner.start_features(state, each) for each in coming[:count]]
+            state = learner.start(state, features, rng)
+        state, metrics = step(state, batch, rng, phase=learner.phase(index))
     return state, metrics
 
 
@@ -95,6 +100,21 @@ def test_resumed_equals_straight_bit_for_bit(learner, fitted):
     for first, last in ((0, 3), (3, 5), (5, 20)):  # breaks in both passes and at the start of the centroids
         state, _ = run(learner, jax.tree.map(np.asarray, state), first, last)
     jax.tree.map(np.testing.assert_array_equal, state, fitted[0])
+
+
+def test_centroids_start_on_distinct_frames_of_a_batch_that_holds_more(learner, fitted):
+    few = dataclasses.replace(learner, start_frames=40)
+    batch = batch_of(np.random.default_rng(5))
+    assert few.start_batches(few.statistics_steps, batch) == 1 and few.start_batches(0, batch) == 0
+    frames, valid = (np.asarray(part) for part in few.start_features(fitted[0], batch))
+    rows = features(ENCODER, fitted[0].params["encoder"], batch["samples"], batch["num_samples"], CONFIG.layer)
+    rows = np.asarray(rows).reshape(-1, rows.shape[-1])
+    assert frames.shape == (40, rows.shape[1]) and valid.shape == (40,)
+    assert 20 < valid.sum() < 40, "padding of the batch is told"
+    places = [int(np.abs(rows - frame).max(axis=1).argmin()) for frame in frames[valid]]
+    assert places == sorted(set(places)), "each frame once, whole"
+    np.testing.assert_allclose(frames[valid], rows[places], atol=1e-5)
+    assert places[0] == 0 and places[-1] > 2 / 3 * len(rows), "from the whole batch"
 
 
 def test_state_keeps_the_encoder_and_names_its_axes(learner, fitted, encoder_params):
