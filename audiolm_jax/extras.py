@@ -10,6 +10,7 @@ _EXTRA_OF_PACKAGE = {
     "jiwer": "eval",
     "pocketsphinx": "eval",
     "matplotlib": "eval",
+    "faster_whisper": "whisper",
     "transformers": "asr",
     "torch": "asr",
     "pesq": "quality",

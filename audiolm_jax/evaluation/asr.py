@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.evaluation import whisper_asr
 
 POCKETSPHINX = "pocketsphinx"
 
@@ -68,7 +69,8 @@ class PocketSphinx:
 
 
 def load_recogniser(name: str) -> Recogniser:
-    """The recogniser of a name: "pocketsphinx", or a local folder of a Hugging Face model.
+    """The recogniser of a name: "pocketsphinx", or a local folder of a Whisper model in CTranslate2's format or of a
+    Hugging Face model.
 
     Raises:
         UserError: the name is neither, its packages are not installed, or the folder holds no such model.
@@ -83,9 +85,11 @@ def load_recogniser(name: str) -> Recogniser:
         return PocketSphinx()
     if not Path(name).is_dir():
         raise UserError(
-            f"there is no recogniser {name!r}; give {POCKETSPHINX}, or the folder of a Hugging Face model "
-            "(config.json, model.safetensors ...): nothing is downloaded"
+            f"there is no recogniser {name!r}; give {POCKETSPHINX}, or the folder of a Whisper model (config.json, "
+            "model.bin ...) or of a Hugging Face model (config.json, model.safetensors ...): nothing is downloaded"
         )
+    if (Path(name) / whisper_asr.WEIGHTS).is_file():
+        return whisper_asr.load(Path(name))
     from audiolm_jax.evaluation.huggingface_asr import load
 
     return load(Path(name))
