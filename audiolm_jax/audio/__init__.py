@@ -2,20 +2,18 @@
 
 import io
 import mmap
-import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from etils import epath
 
+from audiolm_jax.audio.folder import AUDIO_SUFFIXES as AUDIO_SUFFIXES
+from audiolm_jax.audio.folder import audio_files as audio_files
 from audiolm_jax.errors import UserError
 from audiolm_jax.files import replace_file
-from audiolm_jax.object_storage import check_access, is_remote
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 PEAK_LIMIT = 0.99
 
 _CONTAINER_OF_SUFFIX = {".wav": "WAV", ".flac": "FLAC"}
@@ -211,24 +209,6 @@ def cut(waveform: Waveform, seconds: float | None) -> Waveform:
     if seconds is None:
         return waveform
     return Waveform(waveform.samples[: round(seconds * waveform.sample_rate_hz)], waveform.sample_rate_hz)
-
-
-def audio_files(folder) -> list[Path]:
-    """Every audio file below `folder`, sorted by path; files are recognised by AUDIO_SUFFIXES in any case.
-
-    Raises UserError if there is no such folder. Hidden files and folders are left out. A folder on object storage gives
-    paths of etils.epath.
-    """
-    check_access(folder)
-    folder = epath.Path(folder) if is_remote(folder) else Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give a folder that holds audio files")
-    found = []
-    for root, folders, names in folder.walk() if is_remote(folder) else os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        audio = [n for n in names if not n.startswith(".") and Path(n).suffix.lower() in AUDIO_SUFFIXES]
-        found += [root / n if is_remote(folder) else Path(root, n) for n in audio]
-    return sorted(found)
 
 
 def _decode(path: Path, data: bytes) -> tuple[np.ndarray, int]:
