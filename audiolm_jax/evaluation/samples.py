@@ -23,7 +23,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from audiolm_jax.audio import Waveform, read_audio, resample, write_audio
+from audiolm_jax.audio import Waveform, read_audio, read_header, resample, write_audio
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
 from audiolm_jax.data.order import hash_bits
@@ -157,18 +157,11 @@ def usable(recordings: Sequence[Recording], min_seconds: float = 4.0, max_second
 
 def _seconds(path: Path) -> float | None:
     """Length of a file, None if it cannot be read."""
-    import soundfile
-
     try:
-        info = soundfile.info(str(path))
-        if info.frames and info.samplerate:
-            return info.frames / info.samplerate
-    except (soundfile.LibsndfileError, OSError, TypeError, ValueError):
-        pass
-    try:
-        return read_audio(path).seconds
+        num_samples, rate_hz = read_header(path)
     except UserError:
         return None
+    return num_samples / rate_hz
 
 
 def make_samples(

@@ -141,7 +141,7 @@ def test_ranges_of_a_bad_file_are_one_line(tmp_path):
         read_ranges(path, ((45_000, 46_000),))
     np.testing.assert_equal(len(read_ranges(path, ((0, 1000),)).samples), 1000)
     path.write_text("no audio")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="not audio that can be read"):
         read_ranges(path, ((0, 10),))
     with pytest.raises(UserError, match="does not exist"):
         read_ranges(tmp_path / "y.flac", ((0, 10),))
