@@ -3,7 +3,7 @@
 from audiolm_jax.audio.folder import AUDIO_SUFFIXES, audio_files
 from audiolm_jax.audio.reading import decode_audio, read_audio, read_header, read_ranges
 from audiolm_jax.audio.resampling import resample
-from audiolm_jax.audio.waveform import Waveform, cut
+from audiolm_jax.audio.waveform import Waveform, cut, refuse_other_scale
 from audiolm_jax.audio.writing import PEAK_LIMIT, check_output_suffix, encode_audio, limit_peak, write_audio
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "read_audio",
     "read_header",
     "read_ranges",
+    "refuse_other_scale",
     "resample",
     "write_audio",
 ]

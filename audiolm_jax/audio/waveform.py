@@ -69,7 +69,10 @@ def refuse_other_scale(waveform: Waveform) -> None:
 
 def _float_samples(samples) -> np.ndarray:
     """float32[T] of what a caller gave."""
-    samples = np.asarray(samples)
+    try:
+        samples = np.asarray(samples)
+    except ValueError as error:
+        raise UserError("a Waveform holds mono samples [T]; got rows of different lengths") from error
     if samples.ndim != 1:
         raise UserError(f"a Waveform holds mono samples [T]; got an array of shape {samples.shape}")
     if samples.dtype.name in _FULL_SCALE:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from audiolm_jax.audio import Waveform, read_audio, resample
+from audiolm_jax.audio import Waveform, refuse_other_scale, resample
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
 from audiolm_jax.errors import UserError
+from audiolm_jax.generation.arguments import as_waveform, plain_number, plain_numbers, whole_number
 from audiolm_jax.generation.decode import StageDecoder
 from audiolm_jax.generation.sampling import SamplingSettings, row_keys
 from audiolm_jax.generation.stages import StageSampler, add_fine, continue_coarse, continue_semantic
@@ -48,12 +50,24 @@ class Request:
     top_p: float | tuple[float, float, float] = 1.0
 
     def __post_init__(self):
+        """Takes NumPy's and JAX's numbers for Python's, and refuses what no mode can do."""
+        object.__setattr__(self, "prompt_seconds", plain_number("prompt_seconds", self.prompt_seconds))
+        if self.seconds is not None:
+            object.__setattr__(self, "seconds", plain_number("seconds", self.seconds))
+        for name in ("temperature", "top_k", "top_p"):
+            object.__setattr__(self, name, plain_numbers(name, getattr(self, name)))
+        for name in ("num_samples", "seed"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         if self.mode not in MODES:
             raise UserError(f"mode is {self.mode!r}, but must be one of {', '.join(MODES)}")
         if self.mode == UNCONDITIONAL and self.prompt is not None:
             raise UserError("mode unconditional takes no prompt; leave it out, or use mode continuation")
         if self.mode != UNCONDITIONAL and self.prompt is None:
             raise UserError(f"mode {self.mode} needs a prompt; give one, or use mode unconditional")
+        if self.prompt is not None:
+            if not isinstance(self.prompt, Waveform):
+                raise UserError(f"the prompt of a request is a Waveform, got {type(self.prompt).__name__}")
+            refuse_other_scale(self.prompt)
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise UserError(f"seconds must be more than 0, got {self.seconds}")
         if not 0 < self.prompt_seconds < math.inf:
@@ -143,7 +157,7 @@ class AudioLM:
 
     def generate(
         self,
-        prompt: Waveform | str | Path | None = None,
+        prompt: Waveform | str | os.PathLike | np.ndarray | None = None,
         mode: str = CONTINUATION,
         prompt_seconds: float = DEFAULT_PROMPT_SECONDS,
         seconds: float | None = None,
@@ -154,14 +168,16 @@ class AudioLM:
         top_p: float | tuple[float, float, float] = 1.0,
         on_progress: OnProgress | None = None,
         progress: bool = False,
+        sample_rate_hz: int | None = None,
     ) -> Waveform | list[Waveform]:
         """Generates sound (AudioLM, section III-D).
 
         Args:
-            prompt: sound of any rate, or a file. In mode "continuation" its first `prompt_seconds` are continued; it
-                is cut first and tokenised then, so that no token has heard what follows. In mode "acoustic" the whole
-                of it gives the semantic tokens, and voice and recording are drawn anew; in mode "fine" it gives the
-                coarse tokens too, and only the fine ones are drawn anew. None in mode "unconditional".
+            prompt: sound of any rate, a file, or samples [T] with their `sample_rate_hz`. In mode "continuation" its
+                first `prompt_seconds` are continued; it is cut first and tokenised then, so that no token has heard
+                what follows. In mode "acoustic" the whole of it gives the semantic tokens, and voice and recording are
+                drawn anew; in mode "fine" it gives the coarse tokens too, and only the fine ones are drawn anew. None
+                in mode "unconditional".
             mode: "continuation", "acoustic", "unconditional" or "fine".
             prompt_seconds: how much of a longer prompt is used, in mode "continuation".
             seconds: length of what is new, 7 by default. In modes "acoustic" and "fine" how much of the prompt to
@@ -173,6 +189,7 @@ class AudioLM:
                 the paper's (0.6, 0.8, 0.6) where the bundle names none: small models need more than the paper's.
             on_progress: called with (stage name, tokens drawn, tokens to draw).
             progress: whether to show a bar per stage on stderr.
+            sample_rate_hz: of a prompt that is an array of samples; integers are scaled as `Waveform` does it.
 
         Returns:
             A Waveform at the codec's rate, or a list of them if `num_samples` is above 1. In mode "continuation" it
@@ -181,11 +198,10 @@ class AudioLM:
         Raises:
             UserError: an argument is out of range, or the prompt is too short or no audio file.
         """
-        if isinstance(prompt, (str, Path)):
-            prompt = read_audio(prompt)
+        prompt = as_waveform(prompt, sample_rate_hz)
         request = Request(prompt, mode, prompt_seconds, seconds, num_samples, seed, temperature, top_k, top_p)
         waveforms = [one.waveform for one in self.generations(request, on_progress, progress)]
-        return waveforms[0] if num_samples == 1 else waveforms
+        return waveforms[0] if request.num_samples == 1 else waveforms
 
     def with_defaults(self, request: Request) -> Request:
         """The request with what it leaves to the bundle filled in."""

@@ -298,6 +298,29 @@ def test_a_file_of_another_rate(tmp_path):
     assert waveform.sample_rate_hz == RATE and len(waveform.samples) == RATE + RATE // 2
 
 
+def test_an_array_with_its_rate_is_the_prompt_that_a_waveform_is():
+    prompt = sound(RATE)
+    expected = system().generate(prompt, seconds=0.5, seed=2)
+    assert system().generate(prompt.samples, seconds=0.5, seed=2, sample_rate_hz=RATE) == expected
+    assert system().generate(prompt.samples.tolist(), seconds=0.5, seed=2, sample_rate_hz=np.int64(RATE)) == expected
+    integers = np.round(prompt.samples * 32767).astype(np.int16)
+    expected = system().generate(Waveform(integers / np.float32(32768), RATE), seconds=0.5, seed=2)
+    assert system().generate(integers, seconds=0.5, seed=2, sample_rate_hz=RATE) == expected
+
+
+def test_numbers_of_numpy_and_jax_are_numbers():
+    plain = {
+        "prompt_seconds": 1.0, "seconds": 0.5, "num_samples": 2, "seed": 3,
+        "temperature": 1.0, "top_k": 4, "top_p": (0.5, 0.75, 1.0),
+    }  # fmt: skip
+    expected = system().generate(sound(RATE), **plain)
+    numpys = {
+        "prompt_seconds": np.float32(1.0), "seconds": np.array(0.5), "num_samples": np.int64(2), "seed": np.uint32(3),
+        "temperature": jax.numpy.float32(1.0), "top_k": np.array([4, 4, 4]), "top_p": np.array([0.5, 0.75, 1.0]),
+    }  # fmt: skip
+    assert system().generate(sound(RATE), **numpys) == expected
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -312,6 +335,19 @@ def test_a_file_of_another_rate(tmp_path):
         ({"top_p": 2.0}, "top_p"),
         ({"prompt": Waveform(np.zeros(600), RATE)}, "too short"),
         ({"prompt_seconds": 0.03}, "too short"),
+        ({"prompt": np.zeros(RATE)}, "needs its rate"),
+        ({"sample_rate_hz": RATE}, "have their own"),
+        ({"prompt": np.full(RATE, np.nan), "sample_rate_hz": RATE}, "NaN"),
+        ({"prompt": np.full(RATE, 3000.0), "sample_rate_hz": RATE}, "32768"),
+        ({"prompt": np.zeros((2, RATE)), "sample_rate_hz": RATE}, "mono"),
+        ({"prompt": np.zeros(RATE), "sample_rate_hz": "16000"}, "sample_rate_hz"),
+        ({"seconds": "4"}, "seconds takes numbers"),
+        ({"prompt_seconds": np.zeros(2)}, "prompt_seconds"),
+        ({"prompt_seconds": None}, "prompt_seconds"),
+        ({"num_samples": 1.5}, "num_samples"),
+        ({"num_samples": True}, "num_samples"),
+        ({"seed": None}, "seed"),
+        ({"top_k": np.array([1.5, 2, 2])}, "top_k"),
     ],
 )
 def test_mistakes_are_told_in_one_line(change, says):
