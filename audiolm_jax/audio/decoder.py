@@ -89,9 +89,9 @@ class Decoder:
         if self._bytes.error is not None:
             reason = self._bytes.error.strerror or first_line(self._bytes.error)
             return UserError(f"{self._source.path} cannot be read: {reason}; read it again")
+        what = "it cannot be decoded somewhere" if self._failure else "nothing comes"
         return UserError(
-            f"{self._source.path} is cut short or damaged: nothing can be read after sample {self.position}; "
-            "copy the file again"
+            f"{self._source.path} is cut short or damaged: {what} after sample {self.position}; copy the file again"
         )
 
 

@@ -15,6 +15,7 @@ _BEGINS, _ENDS = 2, 4
 @dataclass(frozen=True)
 class _Page:
     flags: int
+    last_sample: int  # of the stream, that ends on it; -1 for none
     stop: int  # position behind it
 
 
@@ -22,9 +23,9 @@ def read_ogg(source: Source) -> Contents:
     """Checks that one stream of sound fills the file.
 
     Raises UserError if the file ends within a page or before the one that is marked as the last, if pages are missing
-    between others, or if it holds more than one stream.
+    between others or count backwards, or if it holds more than one stream.
     """
-    streams, last = 0, None
+    streams, last, last_sample = 0, None, 0
     for page in _pages(source):
         streams += bool(page.flags & _BEGINS)
         if streams > 1:
@@ -34,10 +35,13 @@ def read_ogg(source: Source) -> Contents:
                 "of which only the first would be heard; convert it to WAV or FLAC"
             )
         last = page
-        if page.flags & _ENDS:
-            following = source.read_at(page.stop, 4)
-            if following != b"OggS":
-                break
+        if page.last_sample != -1:
+            if page.last_sample < last_sample:
+                raise damaged(source, "its pages count their samples backwards")
+            last_sample = page.last_sample
+        # Foreign bytes may stand behind the last page.
+        if page.flags & _ENDS and source.read_at(page.stop, 4) != b"OggS":
+            break
     if last is None or not last.flags & _ENDS:
         raise cut_short(source)
     return Contents(source.part(0, last.stop))
@@ -51,10 +55,10 @@ def _pages(source: Source) -> Iterator[_Page]:
             raise damaged(source, f"after byte {position} its pages are broken")
         if len(head) < _PAGE_HEAD_BYTES:
             raise cut_short(source)
-        flags, num_segments = struct.unpack_from("<5xB20xB", head)
+        flags, last_sample, num_segments = struct.unpack_from("<5xBq12xB", head)
         segments = head[_PAGE_HEAD_BYTES : _PAGE_HEAD_BYTES + num_segments]
         stop = position + _PAGE_HEAD_BYTES + num_segments + sum(segments)
         if len(segments) < num_segments or stop > source.size:
             raise cut_short(source)
-        yield _Page(flags, stop)
+        yield _Page(flags, last_sample, stop)
         position = stop

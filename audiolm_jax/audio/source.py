@@ -115,8 +115,12 @@ def open_source(path) -> Iterator[Source]:
         if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
             raise UserError(f"{shown} is a device, no file; name an audio file")
         file = Path(path).open("rb")
+    except UserError:
+        raise
     except FileNotFoundError as error:
-        raise UserError(f"{shown} does not exist") from error
+        # pathlib makes one slash of the two of an address.
+        advice = "; give an address as a string" if is_remote(shown.replace(":/", "://", 1)) else ""
+        raise UserError(f"{shown} does not exist{advice}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(f"{shown} cannot be opened: {reason}; name an audio file") from error

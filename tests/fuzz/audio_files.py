@@ -254,7 +254,8 @@ def main() -> int:
 
     def on_progress(outcome: Outcome) -> None:
         if arguments.json and outcome.count % 1000 == 0:
-            arguments.json.write_text(json.dumps(dataclasses.asdict(outcome)))
+            # dataclasses.asdict would rebuild the counters from pairs.
+            arguments.json.write_text(json.dumps(vars(outcome)))
 
     outcome = fuzz(arguments.seed, arguments.count, on_progress)
     text = table(outcome, arguments.seed)
