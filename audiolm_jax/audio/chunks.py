@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from audiolm_jax.audio.source import Source
 
+# A file of zeros would be chunks without an end.
+_MOST_CHUNKS = 10_000
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -46,7 +49,10 @@ def chunks(source: Source, layout: Layout) -> Iterator[Chunk]:
     """The chunks up to the one with the samples, that one too; raises nothing where they end before it."""
     head_bytes = struct.calcsize(layout.head)
     position = layout.first
-    while len(head := source.read_at(position, head_bytes)) == head_bytes:
+    for _ in range(_MOST_CHUNKS):
+        head = source.read_at(position, head_bytes)
+        if len(head) < head_bytes:
+            return
         name, size = struct.unpack(layout.head, head)
         position += head_bytes
         size -= head_bytes if layout.counts_head else 0

@@ -34,6 +34,8 @@ class Decoder:
     def __init__(self, source: Source):
         """Raises ValueError with the decoder's reason if it does not take the file."""
         self._source = source
+        # MP3 alone begins with these bits, and its decoder alone prints.
+        self._quiet = decoder_messages.dropped if source.read_at(0, 1) == b"\xff" else contextlib.nullcontext
         self._open()
         self.container, self.encoding = self._file.format, self._file.subtype
         self.num_samples, self.num_channels = self._file.frames, self._file.channels
@@ -43,7 +45,7 @@ class Decoder:
         self._bytes = DecoderFile(self._source)
         self._failure = ""
         self.position = 0
-        with decoder_messages.dropped():
+        with self._quiet():
             try:
                 self._file = _Sequential(self._bytes)
             except _ERRORS as error:
@@ -58,7 +60,7 @@ class Decoder:
             self._file.close()
             self._open()
             return True
-        with decoder_messages.dropped():
+        with self._quiet():
             try:
                 is_there = self._file.seek(position) == position
             except _ERRORS as error:
@@ -70,7 +72,7 @@ class Decoder:
     def read_block(self, num_samples: int) -> np.ndarray:
         """float32[n, C] of at most so many samples; none at the end, and where nothing can be decoded any more."""
         block = np.empty((num_samples, self.num_channels), np.float32)
-        with decoder_messages.dropped():
+        with self._quiet():
             try:
                 found = self._file.read(out=block)
             except _ERRORS as error:

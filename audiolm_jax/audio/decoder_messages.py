@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from typing import BinaryIO
 
 _STDERR = 2
 _LONGEST_SECONDS = 0.1
@@ -26,7 +27,7 @@ class _Gate:
         self.decoders = 0
         self.opened_at = 0.0
         self.stderr: int | None = None  # a copy of the real one
-        self.caught = None
+        self.caught: BinaryIO | None = None
 
     def open(self) -> None:
         with self.changed:
@@ -48,10 +49,10 @@ class _Gate:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
         try:
+            self.caught = _memory_file()
             self.stderr = os.dup(_STDERR)
         except OSError:
-            return  # there is no stderr
-        self.caught = tempfile.TemporaryFile()
+            return  # there is no stderr, or no room for a file: the lines are printed
         os.dup2(self.caught.fileno(), _STDERR)
 
     def _lead_back(self) -> None:
@@ -73,6 +74,12 @@ class _Gate:
         if self.stderr is not None:
             os.dup2(self.stderr, _STDERR)
         self.__init__()
+
+
+def _memory_file() -> BinaryIO:
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("decoder_messages"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
 
 
 _gate = _Gate()

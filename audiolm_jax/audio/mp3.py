@@ -20,6 +20,7 @@ _SYNC = re.compile(rb"\xff[\xe2-\xff]")
 _NOT_ZERO = re.compile(rb"[^\x00]")
 # How far into a file, after tags and zeros, the first frame may be, and how many alike make sure that it is one.
 _MOST_FOREIGN_BYTES = 2**16
+_ZEROS_BYTES = 2**20
 _SURE_FRAMES = 3
 _INFO_TAGS = (b"Xing", b"Info")
 
@@ -64,8 +65,12 @@ def read_mp3(source: Source) -> Contents | None:
     Raises UserError if the file ends before that tag says, if something that is no frame stands between frames, or if
     the rate or the number of channels changes on the way.
     """
+    first = _first_frame(source)
+    if first is None:
+        return None
     data = source.read_at(0, source.size)
-    start = _first_frame(data)
+    # Now that all of the file is here, what looked like frames must go on.
+    start = _next_run(data, first, first + _MOST_FOREIGN_BYTES)
     if start is None:
         return None
     frames = _count(source, data, start)
@@ -132,10 +137,16 @@ def _refuse_more(source: Source, data: bytes, position: int, kind: tuple) -> Non
     raise damaged(source, f"{following - position} bytes between its MP3 frames are none")
 
 
-def _first_frame(data: bytes) -> int | None:
-    """Position of the first frame after zeros and foreign bytes."""
-    begin = _NOT_ZERO.search(data)
-    return _next_run(data, begin.start(), begin.start() + _MOST_FOREIGN_BYTES) if begin else None
+def _first_frame(source: Source) -> int | None:
+    """Position of what looks like frames after zeros and foreign bytes; no more of the file is read than these."""
+    position = 0
+    while not (block := source.read_at(position, _ZEROS_BYTES)).strip(b"\x00"):
+        if not block:
+            return None
+        position += len(block)
+    position += _NOT_ZERO.search(block).start()
+    found = _next_run(source.read_at(position, 2 * _MOST_FOREIGN_BYTES), 0, _MOST_FOREIGN_BYTES)
+    return None if found is None else position + found
 
 
 def _next_run(data: bytes, begin: int, stop: int) -> int | None:

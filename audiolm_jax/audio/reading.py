@@ -39,7 +39,7 @@ def decode_audio(path, data: bytes) -> Waveform:
     """The sound in the bytes of a file, at the file's own rate; `path` is for the errors, which are `read_audio`'s."""
     if not data:
         raise UserError(f"{path} is empty (0 bytes); give an audio file")
-    return _decoded(Source(path, data))
+    return _decoded(Source(path, bytes(data)))
 
 
 def read_header(path) -> tuple[int, int]:

@@ -124,6 +124,18 @@ def test_mp3_with_a_hole_or_another_rate(tmp_path):
     assert "changes its rate" in refusal(tmp_path / "x.mp3", b"".join(frames[1:20] + other[1:]))
 
 
+def test_big_files_of_something_else_are_refused_by_their_beginning(tmp_path):
+    """Holes take no room on the disk; whoever reads them whole takes gigabytes of memory or minutes."""
+    files = {"zeros.wav": b"RIFF" + bytes(4) + b"WAVE", "weights.mp3": bytes(range(256)), "hole.mp3": b""}
+    for name, head in files.items():
+        path = tmp_path / name
+        path.write_bytes(head)
+        os.truncate(path, 2**31 if head else 2**27)
+        for read in (read_header, read_audio):
+            with pytest.raises(UserError, match=name):
+                read(path)
+
+
 def test_wild_floats_are_refused(tmp_path):
     path = tmp_path / "x.wav"
     huge = np.full((16_000, 2), 3e38, np.float32)

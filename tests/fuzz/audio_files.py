@@ -32,6 +32,7 @@ from audiolm_jax.errors import UserError
 from tests.fuzz.mutation import mutated
 from tests.fuzz.sound_seeds import sound_seeds
 
+ROOT = Path(__file__).parents[2]
 MOST_SECONDS, MOST_MEGABYTES = 5.0, 500
 # A child that says nothing for so long hangs. Much more than MOST_SECONDS: other programs may have the processor.
 _PATIENCE_SECONDS = 300
@@ -105,8 +106,8 @@ def judged(path: Path, chance: random.Random, readers: Readers) -> tuple[bool, b
     length = len(whole.samples)
     if header != (length, whole.sample_rate_hz):
         faults.append(f"read_header says {header}, read_audio {length} samples at {whole.sample_rate_hz} Hz")
-    if not length or not np.isfinite(whole.samples).all():
-        faults.append("read_audio gives no sound")
+    if not length:
+        return True, header is not None, [*faults, "read_audio gives no sound"]
     if chance.random() < 0.25 and tried("decode_audio", path, path.read_bytes()) != whole:
         faults.append("decode_audio gives other samples than read_audio")
     start = chance.randrange(length)
