@@ -180,7 +180,8 @@ def fuzz(seed: int, count: int, on_progress: Callable[[Outcome], None] = lambda 
     """Reads `count` files, in child processes one after the other."""
     outcome = Outcome()
     batch = _BATCH
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory) as folder:
         while outcome.count < count:
             last = count if batch > 1 else min(count, outcome.count + _BATCH)
             exit_code = _read_in_child(outcome, (seed, outcome.count, last, batch, Path(folder)), on_progress)
