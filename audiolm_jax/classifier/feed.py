@@ -19,8 +19,8 @@ from audiolm_jax.data.batches import (
     initial_cursor,
 )
 from audiolm_jax.data.corpora import FolderCorpus, Utterance
-from audiolm_jax.data.feed import SampleCache
 from audiolm_jax.data.order import ExampleOrder, hash_bits, hash_uniform, speaker_ids
+from audiolm_jax.data.sample_cache import SampleCache
 from audiolm_jax.errors import UserError
 
 # Draws of recordings for one example before giving up, where files cannot be read.
@@ -236,7 +236,7 @@ class ClipFeed:
     def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Every held-out recording once; `example_weights` float32[B] is 0 in the padding of the last batch."""
         return finite_batches(
-            self.heldout_example, len(self.recordings.heldout), self.eval_batch_shapes(), rows
+            self.heldout_example, len(self.recordings.heldout), self.eval_batch_shapes(), rows, self.num_threads
         )
 
 

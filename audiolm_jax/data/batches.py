@@ -64,7 +64,16 @@ def endless_batches(
         examples = [example(start + number * batch_size + row) for row in rows]
         return {name: np.stack([each[name] for each in examples]) for name in examples[0]}
 
-    dataset = grain.MapDataset.range(_NO_END).map(local_batch)
+    numbered = enumerate(_read_ahead(local_batch, _NO_END, num_threads, num_workers), start=1)
+    for count, batch in numbered:
+        yield batch, {"examples": start + count * batch_size}
+
+
+def _read_ahead(
+    local_batch: Callable[[int], Batch], num_batches: int, num_threads: int, num_workers: int = 0
+) -> Iterator[Batch]:
+    """The batches 0, 1, 2 ... in this order, made in threads or processes before they are asked for."""
+    dataset = grain.MapDataset.range(num_batches).map(local_batch)
     # Two batches a thread is enough to hide the reading behind a step, and bounds the memory.
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     dataset = dataset.to_iter_dataset(options)
@@ -74,8 +83,7 @@ def endless_batches(
         dataset = dataset.mp_prefetch(workers)
     iterator = iter(dataset)
     try:
-        for count, batch in enumerate(iterator, start=1):
-            yield batch, {"examples": start + count * batch_size}
+        yield from iterator
     finally:
         iterator.close()  # lets go of the shared memory of the workers
 
@@ -91,14 +99,16 @@ def finite_batches(
     num_examples: int,
     shapes: BatchShapes,
     rows: Sequence[int] | None,
+    num_threads: int = 2,
 ) -> Iterator[Batch]:
-    """This host's rows of the batches that hold `num_examples` examples once each.
+    """This host's rows of the batches that hold `num_examples` examples once each, read ahead in threads.
 
     Args:
-        example: the example at an index; None where it cannot be read.
+        example: the example at an index; None where it cannot be read. Called from several threads.
         num_examples: of all hosts together.
         shapes: of the global batches, `example_weights` float32[B] among them.
         rows: of the global batch, which this host holds; None for all.
+        num_threads: threads that read ahead.
 
     Yields:
         the same number of batches on every host, whatever it could read. Rows past the end, and rows whose example is
@@ -106,10 +116,14 @@ def finite_batches(
     """
     batch_size = shapes["example_weights"].shape[0]
     rows = all_rows(batch_size, rows)
-    for start in range(0, num_examples, batch_size):
+
+    def local_batch(number: int) -> Batch:
         batch = {name: np.zeros((len(rows), *shape.shape[1:]), shape.dtype) for name, shape in shapes.items()}
-        for place, index in enumerate(start + row for row in rows):
+        for place, index in enumerate(number * batch_size + row for row in rows):
             found = example(index) if index < num_examples else None
             for name, value in ({} if found is None else found | {"example_weights": 1}).items():
                 batch[name][place] = value
-        yield batch
+        return batch
+
+    if num_examples:  # Grain refuses an empty range
+        yield from _read_ahead(local_batch, -(-num_examples // batch_size), num_threads)

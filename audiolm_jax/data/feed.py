@@ -2,10 +2,7 @@
 
 import dataclasses
 import functools
-import sys
-import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -24,61 +21,14 @@ from audiolm_jax.data.corpora import Corpus
 from audiolm_jax.data.crops import crop_bounds, padded, with_gain
 from audiolm_jax.data.examples import stage_batch_shapes, stage_eval_batch_shapes, stage_example
 from audiolm_jax.data.order import ExampleOrder, hash_uniform, speaker_ids
+from audiolm_jax.data.sample_cache import SampleCache
 from audiolm_jax.data.token_source import TokenSource
-from audiolm_jax.data.utterances import Utterance, read_utterance
-from audiolm_jax.data.voice_activity import narrowed, num_samples_of
+from audiolm_jax.data.utterances import Utterance
 from audiolm_jax.errors import UserError
 from audiolm_jax.tokens.stages import Stage
 
 # Draws for one index before giving up, where files cannot be read.
 _MAX_DRAWS = 64
-
-
-class SampleCache:
-    """Decoded recordings as int16 in memory, up to a number of bytes; what does not fit is decoded each time.
-
-    Decoding FLAC costs more than everything else a small feed does, and 1.6 h of 16 kHz speech is 180 MB as int16.
-    Safe to use from several threads.
-    """
-
-    def __init__(self, sample_rate_hz: int, max_bytes: int):
-        self._sample_rate_hz = sample_rate_hz
-        self._free_bytes = max_bytes
-        self._samples: dict[str, np.ndarray | None] = {}
-        self._told: set[Path] = set()
-        self._lock = threading.Lock()
-
-    def read(self, utterance: Utterance) -> np.ndarray | None:
-        """int16[T] samples of a recording; None, told once on stderr, if it cannot be read."""
-        name = f"{utterance.path}|{utterance.key}"  # a file may hold several
-        if name in self._samples:
-            return self._samples[name]
-        samples = self._decoded(utterance)
-        with self._lock:
-            num_bytes = 0 if samples is None else samples.nbytes
-            if name not in self._samples and num_bytes <= self._free_bytes:
-                self._free_bytes -= num_bytes
-                self._samples[name] = samples
-        return samples
-
-    def read_crop(self, utterance: Utterance, crop_samples: int, start_uniform: float) -> np.ndarray | None:
-        """int16[T'] of a crop of a segment at the rate of its file, without the rest of it, which is not kept.
-
-        None where the crop cannot be read; other crops of a damaged file may still be whole.
-        """
-        bounds = crop_bounds(num_samples_of(utterance.ranges), crop_samples, start_uniform)
-        return self._decoded(dataclasses.replace(utterance, ranges=narrowed(utterance.ranges, *bounds)))
-
-    def _decoded(self, utterance: Utterance) -> np.ndarray | None:
-        try:
-            waveform = read_utterance(utterance, self._sample_rate_hz)
-        except UserError as error:
-            with self._lock:
-                if utterance.path not in self._told:
-                    self._told.add(utterance.path)
-                    print(f"left out: {error}", file=sys.stderr)
-            return None
-        return np.clip(np.round(waveform.samples * 32768), -32768, 32767).astype(np.int16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +47,10 @@ class AudioFeed:
         balance_speakers: draw the speaker first, then the recording.
         weights: share of each corpus; None for shares by number of speakers (or of recordings).
         gain_db: (low, high) of a uniform random gain, None for none. A gain that would clip is lowered.
-        cache_bytes: memory for decoded recordings.
-        num_threads: threads that read ahead.
+        cache_bytes: memory for decoded recordings, of each process that reads. Corpora that fit into it are decoded
+            once; of larger ones nothing is kept, and each crop is read by itself.
+        num_threads: threads that read ahead, of each process.
+        num_workers: processes that read ahead; 0 for threads of this one alone.
     """
 
     corpora: tuple[Corpus, ...]
@@ -111,12 +63,18 @@ class AudioFeed:
     gain_db: tuple[float, float] | None = None
     cache_bytes: int = 2 << 30
     num_threads: int = 2
+    num_workers: int = 0
 
     def __post_init__(self):
         if not self.corpora:
             raise UserError("an audio feed needs at least one corpus")
         if self.crop_samples < 1 or self.batch_size < 1:
             raise UserError(f"crop_samples and batch_size must be positive, got {self.crop_samples}, {self.batch_size}")
+
+    def __getstate__(self):
+        # A worker process gets the list of the recordings, and decides as this process did, but has memory of its own.
+        self._reads_crops  # noqa: B018 (now, and not by each of them)
+        return {name: value for name, value in self.__dict__.items() if name != "_cache"}
 
     @functools.cached_property
     def order(self) -> ExampleOrder:
@@ -131,17 +89,15 @@ class AudioFeed:
 
     @functools.cached_property
     def _reads_crops(self) -> bool:
-        """Whether segments of this rate are too many for the cache, so that crops are read without the rest of them.
+        """Whether the recordings are too many for the cache, so that crops are read without the rest of them.
 
         It is all or nothing, so that what a damaged file gives does not depend on what was read before.
         """
-        lists = [corpus.utterances for corpus in self.corpora]
-        fitting = [utterances for utterances in lists if utterances.sample_rate_hz == self.sample_rate_hz]
-        return 2 * sum(utterances.num_samples for utterances in fitting) > self.cache_bytes
+        return not self._cache.holds(utterance for corpus in self.corpora for utterance in corpus.utterances)
 
     def _crop(self, utterance: Utterance, start_uniform: float) -> Example | None:
         """One padded crop of a recording, float32[T]; None if it cannot be read."""
-        if utterance.sample_rate_hz == self.sample_rate_hz and self._reads_crops:
+        if self._reads_crops:
             crop = self._cache.read_crop(utterance, self.crop_samples, start_uniform)
         else:
             crop = self._cache.read(utterance)
@@ -203,7 +159,10 @@ class AudioFeed:
 
     def batches(self, cursor: Cursor, rows: Sequence[int] | None = None) -> Iterator[tuple[Batch, Cursor]]:
         """`rows` (None: all) of the global batches from a cursor on, without end, each with the cursor after it."""
-        return endless_batches(self.example, self.batch_size, cursor, rows, self.num_threads)
+        self._reads_crops  # noqa: B018 (before several threads ask for it)
+        return endless_batches(
+            self.example, self.batch_size, cursor, rows, self.num_threads, self.num_workers
+        )
 
     def example_names(self, cursor: Cursor) -> list[str]:
         """For people: the recordings that the global batch after a cursor holds (the first drawn, read or not)."""
@@ -212,7 +171,10 @@ class AudioFeed:
 
     def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Every held-out recording once; `example_weights` float32[B] is 0 in the padding of the last batch."""
-        return finite_batches(self.heldout_example, len(self._heldout), self.eval_batch_shapes(), rows)
+        self._reads_crops  # noqa: B018 (before several threads ask for it)
+        return finite_batches(
+            self.heldout_example, len(self._heldout), self.eval_batch_shapes(), rows, self.num_threads
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,4 +270,6 @@ class TokenFeed:
 
     def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Every held-out crop once; `example_weights` float32[B] is 0 in the padding of the last batch."""
-        return finite_batches(self.heldout_example, self.num_eval_examples, self.eval_batch_shapes(), rows)
+        return finite_batches(
+            self.heldout_example, self.num_eval_examples, self.eval_batch_shapes(), rows, self.num_threads
+        )

@@ -164,20 +164,6 @@ class UtteranceList(Sequence[Utterance]):
     __hash__ = None
 
     @property
-    def sample_rate_hz(self) -> int | None:
-        """Of all files; None where it is not known before they are read."""
-        return self._table.sample_rate_hz
-
-    @property
-    def num_samples(self) -> int | None:
-        """Of all utterances together at that rate; None where it is not known."""
-        table = self._table
-        if table.first_segment is None:
-            return None
-        ends = np.concatenate([[0], np.cumsum(table.ranges[:, 1].astype(np.int64) - table.ranges[:, 0])])
-        return int(np.sum(ends[table.first_range[self._indices + 1]] - ends[table.first_range[self._indices]]))
-
-    @property
     def speakers(self) -> tuple[str, ...]:
         """The speaker of each utterance, without making the utterances."""
         speakers = self._table.speakers

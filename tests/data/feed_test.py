@@ -1,17 +1,21 @@
 """Feeds: resumed = straight, any number of hosts gives the same global batches, no example lost."""
 
 import itertools
+import pickle
+import threading
 
 import numpy as np
 import pytest
 
 from audiolm_jax.audio import Waveform, write_audio
-from audiolm_jax.data import record_shards
-from audiolm_jax.data.corpora import FolderCorpus
+from audiolm_jax.data import record_shards, sample_cache
+from audiolm_jax.data.corpora import FolderCorpus, open_corpus
 from audiolm_jax.data.feed import AudioFeed, TokenFeed
 from audiolm_jax.data.record_shards import RecordShards
+from audiolm_jax.data.voice_activity import num_samples_of
 from audiolm_jax.errors import UserError
 from audiolm_jax.tokens.manifest import read_manifest
+from tests.data.tiny_corpora import write_maestro
 from tests.data.tiny_records import SIZES, STAGES, write_folder
 
 
@@ -115,11 +119,31 @@ def test_examples_have_names(make_feed, corpus_dirs, token_dirs):
     assert len(names) == 8 and all(name.startswith(tuple(map(str, (*corpus_dirs, *token_dirs)))) for name in names)
 
 
-def test_worker_processes_give_the_batches_of_threads(token_dirs):
-    expected = take(token_feed(token_dirs), 3)
-    for (ours, cursor), (theirs, after) in zip(take(token_feed(token_dirs, num_workers=2), 3), expected, strict=True):
+def test_worker_processes_give_the_batches_of_threads(make_feed):
+    expected = take(make_feed(), 3)
+    for (ours, cursor), (theirs, after) in zip(take(make_feed(num_workers=2), 3), expected, strict=True):
         assert_same(ours, theirs)
         assert cursor == after
+
+
+def test_a_worker_process_gets_the_list_and_the_decision_but_no_decoded_recordings(corpus_dirs):
+    feed = audio_feed(corpus_dirs)
+    expected = take(feed, 1)
+    copy = pickle.loads(pickle.dumps(feed))
+    assert feed._cache._samples and "_cache" not in copy.__dict__
+    assert copy.__dict__["_reads_crops"] is False and "listing" in copy.corpora[0].__dict__
+    assert_same(take(copy, 1)[0][0], expected[0][0])
+
+
+def test_heldout_batches_are_read_ahead(make_feed, monkeypatch):
+    feed, threads = make_feed(), set()
+    real = type(feed).heldout_example
+    assert len(list(feed.eval_batches())) > 0
+    monkeypatch.setattr(
+        type(feed), "heldout_example", lambda self, index: threads.add(threading.get_ident()) or real(self, index)
+    )
+    assert len(list(feed.eval_batches())) > 0
+    assert threads and threading.get_ident() not in threads
 
 
 @pytest.mark.parametrize(
@@ -217,6 +241,26 @@ def test_without_cache_the_batches_are_the_same(corpus_dirs):
         take(audio_feed(corpus_dirs), 3), take(audio_feed(corpus_dirs, cache_bytes=0), 3), strict=True
     ):
         assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["folder", "maestro"])
+def test_corpora_larger_than_the_cache_are_read_crop_by_crop(tmp_path, monkeypatch, kind):
+    """At other rates than the feed's too, and where the list of the corpus knows nothing of the rates."""
+    root = write_maestro(tmp_path / "corpus")  # a folder of WAV files as well
+    corpus = open_corpus(kind, root, heldout_speakers=1, cache_dir=tmp_path / "index")
+    decoded = []
+    real = sample_cache.read_utterance
+    monkeypatch.setattr(
+        sample_cache, "read_utterance", lambda part, hz: decoded.append(num_samples_of(part.ranges)) or real(part, hz)
+    )
+    whole, crops = (AudioFeed((corpus,), 16_000, 800, 4, cache_bytes=n) for n in (1 << 30, 1 << 10))
+    batches = take(whole, 4)
+    decoded.clear()
+    for (ours, _), (theirs, _) in zip(take(crops, 4), batches, strict=True):
+        np.testing.assert_array_equal(ours["num_samples"], theirs["num_samples"])
+        assert np.abs(ours["samples"] - theirs["samples"]).max() <= 1 / 32768
+    # 800 samples at 16 kHz are 2400 at 48 kHz; with the resampler's margins well below the 12,000 of the shortest file.
+    assert len(decoded) >= 16 and 0 < min(decoded) and max(decoded) < 6_000
 
 
 def test_unreadable_recordings_are_told_and_replaced(corpus_dirs, tmp_path, capsys):
