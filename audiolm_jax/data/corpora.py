@@ -6,10 +6,12 @@ with reasons) and `source_files()` for the extraction of tokens.
 
 import dataclasses
 import functools
-from pathlib import Path
+import os
+from pathlib import Path, PurePath
 from typing import Protocol
 
-from audiolm_jax.audio import audio_files
+from audiolm_jax.audio import AUDIO_SUFFIXES
+from audiolm_jax.audio.folder import AudioFolder, find_audio
 from audiolm_jax.data import libri_light, maestro
 from audiolm_jax.data.utterances import (
     LeftOut,
@@ -65,7 +67,7 @@ class Corpus(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class FolderCorpus(Corpus):
-    """Every audio file below a folder.
+    """Every audio file below a folder, each real folder and each real file once, whatever links lead to it.
 
     The speaker of a file is the first folder below the root (`root/ls19/x.flac` is spoken by "ls19"), or the file's
     own stem where it lies in the root. The key is the path below the root without its suffix. So the folders of
@@ -93,27 +95,66 @@ class FolderCorpus(Corpus):
 
     @functools.cached_property
     def listing(self) -> Listing:
-        """All recordings in the order of their keys; what cannot be read is found when it is read.
+        """All recordings in the order of their keys, and what cannot be named or found; what cannot be decoded shows
+        when it is read.
 
         Raises:
             UserError: the folder is missing or holds no audio, or two files differ only in their suffix.
         """
         root = any_path(self.root)
+        folder = find_audio(root, AUDIO_SUFFIXES)
+        left_out = [self._left_out(entry.name, entry.reason) for entry in folder.passed_over]
+        again = _links_to_files_again(folder)
         found: dict[str, tuple[str, str]] = {}
-        for path in audio_files(root):
+        for path in folder.files:
             below = path.relative_to(root)
+            if path in again:
+                reason = f"it is a link to {again[path]}, which is read already"
+                left_out.append(self._left_out(below.as_posix(), reason))
+                continue
             key = below.with_suffix("").as_posix()
             if key in found:
                 raise UserError(f"{path} and {root / found[key][0]} differ only in their suffix; remove one of them")
-            folders = below.parts[:-1]
-            speaker = folders[min(self.speaker_level, len(folders) - 1)] if folders else path.stem
-            found[key] = (below.as_posix(), speaker)
+            found[key] = (below.as_posix(), self._speaker(below))
+        folder.tell_foreign()
+        tell_left_out(left_out)
         if not found:
-            raise UserError(f"{root} holds no audio files; give a folder with .wav, .flac, .ogg, .opus or .mp3 files")
+            wanted = f"give a folder with files of the kinds {' '.join(AUDIO_SUFFIXES)}"
+            raise UserError(f"{root} holds no audio files{' that can be used' if left_out else ''}; {wanted}")
         files, speakers = zip(*(found[key] for key in sorted(found)), strict=True)
         table = UtteranceTable(root, files, speakers)
         names = heldout_speaker_names(speakers, self.heldout_speakers, self.seed)
-        return Listing(table, heldout_files(table, names, self.heldout_speakers, self.seed))
+        is_heldout = heldout_files(table, names, self.heldout_speakers, self.seed)
+        return Listing(table, is_heldout, tuple(left_out))
+
+    def _speaker(self, below: PurePath) -> str:
+        """Who speaks in a file, by its path below the root."""
+        folders = below.parts[:-1]
+        return folders[min(self.speaker_level, len(folders) - 1)] if folders else below.stem
+
+    def _left_out(self, name: str, reason: str) -> LeftOut:
+        below = PurePath(name)
+        return LeftOut(name, below.with_suffix("").as_posix(), self._speaker(below), reason)
+
+
+def _links_to_files_again(folder: AudioFolder) -> dict[Path, str]:
+    """The links to files that are found without them, or by an earlier link: a recording of a speaker must not be
+    somebody else's as well. Each with the path below the folder of the one that is read.
+    """
+    if not folder.links:
+        return {}
+    links = set(folder.links)
+    # A file's own folder may have been reached by a link too, so both sides are told by where they really are.
+    real_folder = functools.cache(os.path.realpath)
+    first = {
+        os.path.join(real_folder(path.parent), path.name): path for path in folder.files if path not in links
+    }
+    again = {}
+    for link in folder.links:
+        taken = first.setdefault(os.path.realpath(link), link)
+        if taken is not link:
+            again[link] = taken.relative_to(folder.folder).as_posix()
+    return again
 
 
 @dataclasses.dataclass(frozen=True)

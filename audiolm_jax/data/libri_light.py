@@ -8,7 +8,9 @@ import dataclasses
 import functools
 import json
 import os
+import stat
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from audiolm_jax.audio import AUDIO_SUFFIXES, read_header
+from audiolm_jax.audio.folder import RealFolders, is_folder, is_utf8, shown
 from audiolm_jax.data.segment_index import FileSegments, Stamp, index_path, up_to_date_index
 from audiolm_jax.data.utterances import (
     LeftOut,
@@ -69,19 +72,52 @@ class Recording:
         return self.name.removesuffix(".flac")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Below:
+    """What lies below a folder.
+
+    Attributes:
+        recordings, left_out: what is and what is not used of it.
+        links: to folders, not followed yet.
+    """
+
+    recordings: list[Recording]
+    left_out: list[LeftOut]
+    links: list[str]
+
+
 def find_recordings(root: Path, parts: tuple[str, ...]) -> tuple[list[Recording], list[LeftOut]]:
     """Every recording of the parts in the order of the keys, and what is there but is no recording of a speaker.
+
+    Symbolic links are followed, but each real folder is read once, under its own name if it lies below `root`.
 
     Raises:
         UserError: there is no recording at all, or a folder cannot be listed.
     """
     found: list[Recording] = []
     left_out: list[LeftOut] = []
+    links: list[tuple[str, str]] = []
+    once = RealFolders(root)
+    once.claim(root)
     try:
         for part in parts:
-            recordings, odd = _of_part(root, part)
-            found += recordings
-            left_out += odd
+            if part and not once.claim(root / part):
+                left_out.append(_link_again(part, ""))
+                continue
+            for speaker, below in _of_part(root, part, once):
+                found += below.recordings
+                left_out += below.left_out
+                links += [(speaker or link.split("/")[-1], link) for link in below.links]
+        while links:  # when all that has a name of its own is known
+            links.sort(key=lambda link: (link[1].count("/"), link[1]), reverse=True)
+            speaker, source = links.pop()
+            if not once.claim(root / source):
+                left_out.append(_link_again(source, speaker))
+                continue
+            below = _below(root, speaker, once, source)
+            found += below.recordings
+            left_out += below.left_out
+            links += [(speaker, link) for link in below.links]
     except OSError as error:
         name = error.filename or root
         raise UserError(f"{name} cannot be listed ({error.strerror}); mend that and start again") from error
@@ -90,31 +126,44 @@ def find_recordings(root: Path, parts: tuple[str, ...]) -> tuple[list[Recording]
     return sorted(found, key=lambda recording: recording.key), left_out
 
 
-def _of_part(root: Path, part: str) -> tuple[list[Recording], list[LeftOut]]:
-    found: list[Recording] = []
-    left_out: list[LeftOut] = []
+def _of_part(root: Path, part: str, once: RealFolders) -> Iterator[tuple[str, _Below]]:
+    """What lies in a part itself, of speaker "", and below each of its speakers."""
+    itself = _Below([], [], [])
+    folders = []
     with os.scandir(root / part) as entries:
         entries = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
     for entry in entries:
-        if entry.is_file() and entry.name.endswith(AUDIO_SUFFIXES):
-            source = f"{part}/{entry.name}".lstrip("/")
-            left_out.append(LeftOut(source, _stem(source), "", "it lies outside a speaker's folder"))
-    folders = [f"{part}/{entry.name}".lstrip("/") for entry in entries if entry.is_dir()]
+        source = f"{part}/{entry.name}".lstrip("/")
+        if is_folder(entry):
+            if not is_utf8(entry.name):
+                itself.left_out.append(_not_utf8(source, entry.name))
+            else:
+                (itself.links if entry.is_symlink() else folders).append(source)
+        elif entry.name.endswith(AUDIO_SUFFIXES):
+            reason = "it lies outside a speaker's folder"
+            itself.left_out.append(LeftOut(shown(source), shown(_stem(source)), "", reason))
+    yield "", itself
     hidden = not sys.stderr.isatty()
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        listings = threads.map(functools.partial(_of_speaker, root), folders)
+        listings = threads.map(functools.partial(_of_speaker, root, once), folders)
         bar = tqdm(listings, f"listing {part or root.name}", len(folders), unit="speaker", disable=hidden)
-        for recordings, odd in bar:
-            found += recordings
-            left_out += odd
-    return found, left_out
+        for source, below in zip(folders, bar, strict=True):
+            yield source.split("/")[-1], below
 
 
-def _of_speaker(root: Path, source: str) -> tuple[list[Recording], list[LeftOut]]:
-    """The recordings below one speaker's folder, each with the stamps of itself and of its JSON."""
+def _of_speaker(root: Path, once: RealFolders, source: str) -> _Below:
     speaker = source.split("/")[-1]
+    once.claim(root / source)
+    below = _below(root, speaker, once, source)
+    if not below.recordings and not below.left_out and not below.links:
+        below.left_out.append(LeftOut(source, source, speaker, "the folder of this speaker holds no .flac"))
+    return below
+
+
+def _below(root: Path, speaker: str, once: RealFolders, source: str) -> _Below:
+    """The recordings of a speaker below a folder that is claimed, with the stamps of themselves and of their JSON."""
     stamps: dict[str, tuple[int, int]] = {}
-    left_out = []
+    left_out, links = [], []
     waiting = [source]
     while waiting:
         folder = waiting.pop()
@@ -123,11 +172,19 @@ def _of_speaker(root: Path, source: str) -> tuple[list[Recording], list[LeftOut]
                 name = f"{folder}/{entry.name}"
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
-                    waiting.append(name)
+                if not is_utf8(entry.name):
+                    if is_folder(entry) or entry.name.lower().endswith(AUDIO_SUFFIXES):
+                        left_out.append(_not_utf8(name, speaker))
+                elif is_folder(entry):
+                    if entry.is_symlink():
+                        links.append(name)
+                    elif once.claim(root / name):
+                        waiting.append(name)
                 elif entry.name.endswith((".flac", ".json")):
-                    status = entry.stat()
-                    stamps[name] = (status.st_size, status.st_mtime_ns)
+                    if (found := _stamp(entry)) is not None:
+                        stamps[name] = found
+                    elif entry.name.endswith(".flac"):
+                        left_out.append(LeftOut(name, _stem(name), speaker, "it is no file, or a link to none"))
                 elif entry.name.lower().endswith(AUDIO_SUFFIXES):
                     left_out.append(LeftOut(name, _stem(name), speaker, "Libri-Light's recordings are named .flac"))
     recordings = []
@@ -136,9 +193,25 @@ def _of_speaker(root: Path, source: str) -> tuple[list[Recording], list[LeftOut]
             recordings.append(Recording(name, speaker, (*stamp, *stamps.get(f"{_stem(name)}.json", _NO_STAMP))))
         elif f"{_stem(name)}.flac" not in stamps:
             left_out.append(LeftOut(name, _stem(name), speaker, "the .flac beside it is missing"))
-    if not recordings and not left_out:
-        left_out.append(LeftOut(source, source, speaker, "the folder of this speaker holds no .flac"))
-    return recordings, left_out
+    return _Below(recordings, left_out, links)
+
+
+def _stamp(entry: os.DirEntry) -> tuple[int, int] | None:
+    """Size and time of change of a file; None of what is none."""
+    try:
+        status = entry.stat()
+    except OSError:
+        return None
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
+def _link_again(source: str, speaker: str) -> LeftOut:
+    return LeftOut(source, source, speaker, "it is a link to a folder that is read already, or that holds this one")
+
+
+def _not_utf8(source: str, speaker: str) -> LeftOut:
+    reason = "its name is not UTF-8; rename it, for nothing of it is read"
+    return LeftOut(shown(source), shown(_stem(source)), shown(speaker), reason)
 
 
 def _stem(name: str) -> str:

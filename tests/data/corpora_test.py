@@ -1,5 +1,6 @@
 """Corpora in their own layouts: speakers, keys, segments, and a split that leaks no speaker."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -79,6 +80,52 @@ def test_mistakes_are_user_errors(tmp_path):
         FolderCorpus(tmp_path, heldout_speakers=-1)
     with pytest.raises(UserError, match="no kind of corpus 'libri'.*folder, libri_light, unlab-600"):
         open_corpus("libri", tmp_path)
+
+
+def test_a_recording_is_one_speaker_s_whatever_links_lead_to_it(tmp_path, capsys):
+    root = touch(tmp_path / "speech", "amy/1.wav", "bob/2.wav")
+    pool = touch(tmp_path / "pool", "3.wav")
+    plain = FolderCorpus(root, heldout_speakers=1)
+    assert len(plain.heldout) == 1
+    (root / "bob/again.wav").symlink_to(root / "amy/1.wav")
+    (root / "abe").mkdir()
+    for name in ("abe/first.wav", "dan.wav"):
+        (root / name).symlink_to(pool / "3.wav")
+    (root / "cleo").symlink_to("amy")
+    (root / "amy/loop").symlink_to(root)
+    corpus = FolderCorpus(root)
+    assert {u.key: u.speaker for u in corpus.utterances} == {"abe/first": "abe", "amy/1": "amy", "bob/2": "bob"}
+    assert {entry.source: entry.reason for entry in corpus.left_out} == {
+        "bob/again.wav": "it is a link to amy/1.wav, which is read already",
+        "dan.wav": "it is a link to abe/first.wav, which is read already",
+    }
+    told = capsys.readouterr().err
+    assert told.count("left out: ") == 2 and "left out: bob/again.wav: it is a link" in told
+
+
+def test_a_name_that_is_not_utf8_is_left_out_with_a_reason_by_every_corpus(tmp_path, libri_light_dir, capsys):
+    root = touch(tmp_path / "speech", "amy/1.wav", "bob/2.wav")
+    book = libri_light_dir / "small/25/emma_librivox_64kb_mp3"
+    for folder in (root / "amy", book):
+        for suffix in (".flac", ".json"):
+            with open(os.path.join(os.fsencode(folder), b"caf\xe9" + os.fsencode(suffix)), "wb"):
+                pass
+    for folder in (root, libri_light_dir / "small", book):
+        os.mkdir(os.path.join(os.fsencode(folder), b"\xff"))
+        touch(Path(os.fsdecode(os.path.join(os.fsencode(folder), b"\xff"))), "x.flac")
+    corpora = {"folder": FolderCorpus(root), "libri_light": libri_light_corpus(libri_light_dir)}
+    assert [u.key for u in corpora["folder"].utterances] == ["amy/1", "bob/2"]
+    assert len(corpora["libri_light"].utterances) == 9
+    named = {kind: sorted(entry.source for entry in corpus.left_out) for kind, corpus in corpora.items()}
+    assert named["folder"] == [r"\xff/x.flac", r"amy/caf\xe9.flac"]
+    below = "small/25/emma_librivox_64kb_mp3"
+    assert named["libri_light"] == [r"small/25/emma_librivox_64kb_mp3/\xff", rf"{below}/caf\xe9.flac", r"small/\xff"]
+    for corpus in corpora.values():
+        assert all("not UTF-8; rename it" in entry.reason for entry in corpus.left_out)
+        # Names and reasons go into JSON, and the names into hashes.
+        json.dumps([dataclasses.asdict(entry) for entry in corpus.left_out]).encode()
+        assert {entry.source.encode().decode() for entry in corpus.left_out}
+    assert capsys.readouterr().err.count("left out: ") == 5
 
 
 @pytest.fixture
@@ -215,6 +262,46 @@ def test_bad_files_are_listed_with_reasons_and_nothing_is_lost(tmp_path, capsys)
         _ = libri_light_corpus(touch(tmp_path / "empty", "notes.txt")).utterances
     with pytest.raises(UserError, match="not a folder"):
         _ = libri_light_corpus(tmp_path / "missing").utterances
+
+
+def test_libri_light_with_links_is_read_once(libri_light_dir, tmp_path):
+    root = libri_light_dir
+    keys = [u.key for u in libri_light_corpus(root).utterances]
+    small = root / "small"
+    (small / "0").symlink_to("100")  # a second name of a speaker, which sorts first
+    (small / "100/self").symlink_to(".")
+    (small / "100/sea_fairies_0812_librivox_64kb_mp3/up").symlink_to(root)
+    (small / "25/of_another").symlink_to("../31/emma_librivox_64kb_mp3")
+    (small / "circle").symlink_to("circle")
+    corpus = libri_light_corpus(root)
+    assert [u.key for u in corpus.utterances] == keys
+    assert sorted(entry.source for entry in corpus.left_out) == [
+        "small/0",
+        "small/100/sea_fairies_0812_librivox_64kb_mp3/up",
+        "small/100/self",
+        "small/25/of_another",
+    ]
+    # What lies on another disk is found under the name of the link: a part, a speaker, a book.
+    (root / "large").rename(tmp_path / "large")
+    (root / "large").symlink_to(tmp_path / "large")
+    for name in ("small/31", "medium/7/tales_librivox_64kb_mp3"):
+        moved = tmp_path / name.replace("/", "_")
+        (root / name).rename(moved)
+        (root / name).symlink_to(moved)
+    corpus = libri_light_corpus(root)
+    assert [u.key for u in corpus.utterances] == keys
+    assert {u.key.split("/")[1]: u.speaker for u in corpus.utterances}["31"] == "31"
+
+
+def test_a_link_to_no_recording_loses_nothing_else(libri_light_dir):
+    book = libri_light_dir / "small/25/emma_librivox_64kb_mp3"
+    (book / "gone.flac").symlink_to("nothing.flac")
+    (book / "gone.json").symlink_to("nothing.json")
+    corpus = libri_light_corpus(libri_light_dir)
+    assert len(corpus.utterances) == 9
+    assert [(entry.source.split("/")[-1], entry.reason) for entry in corpus.left_out] == [
+        ("gone.flac", "it is no file, or a link to none")
+    ]
 
 
 def count_openings(monkeypatch, stop_at=None):
