@@ -18,7 +18,7 @@ from audiolm_jax.audio import read_ranges
 from audiolm_jax.data import libri_light, maestro
 from audiolm_jax.data.utterances import LeftOut, heldout_speaker_names, tell_left_out
 from audiolm_jax.data.voice_activity import SEGMENT_SECONDS, Ranges
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, first_line
 
 _HELDOUT_SPEAKERS = 20
 _HOMEPAGE = "https://github.com/facebookresearch/libri-light"
@@ -100,9 +100,9 @@ def _libri_light_segments(root: str, recording: libri_light.Recording) -> Iterat
                 "snr": description.snr,
                 "ranges": rows.astype(np.int64),
             }
-    except UserError as error:
+    except Exception as error:  # noqa: BLE001 (decoders have errors of their own)
         # A FLAC file with a good header may still break off in the middle.
-        print(f"left out: the rest of {recording.name}: {error}", file=sys.stderr)
+        print(f"left out: the rest of {recording.name}: {first_line(error)}", file=sys.stderr)
 
 
 class AudiolmMaestro(tfds.core.GeneratorBasedBuilder):
@@ -165,5 +165,5 @@ def _maestro_segments(
                 "title": performance.title,
                 "year": performance.year,
             }
-    except UserError as error:
-        print(f"left out: the rest of {performance.audio_filename}: {error}", file=sys.stderr)
+    except Exception as error:  # noqa: BLE001 (as above)
+        print(f"left out: the rest of {performance.audio_filename}: {first_line(error)}", file=sys.stderr)

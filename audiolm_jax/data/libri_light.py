@@ -271,8 +271,8 @@ def segments_of(path: Path, segment_seconds: float) -> FileSegments:
     try:
         description = read_description(path.with_suffix(".json"))
         num_samples, rate_hz = read_header(path)
-    except UserError as error:
-        return FileSegments.of((), str(error).replace(f"{path} ", "it "))
+    except Exception as error:  # noqa: BLE001 (decoders and parsers have errors of their own)
+        return FileSegments.unusable(path, error)
     if rate_hz != SAMPLE_RATE_HZ:
         return FileSegments.of((), f"its rate is {rate_hz} Hz, Libri-Light's is {SAMPLE_RATE_HZ} Hz")
     segments = cut_by_voice_activity(description.spans, SAMPLE_RATE_HZ, num_samples, segment_seconds)

@@ -64,7 +64,7 @@ def read_table(root: Path) -> list[Performance]:
     try:
         rows = _json_rows(path) if path.suffix == ".json" else _csv_rows(path)
         performances = [_performance(row) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); unpack it again") from error
     performances.sort(key=lambda performance: performance.key)
     for first, second in zip(performances, performances[1:], strict=False):
@@ -120,8 +120,8 @@ def segments_of(path: Path, segment_seconds: float) -> FileSegments:
     """The segments of a recording, or why there are none; never raises for a damaged file."""
     try:
         return FileSegments.of(cut_evenly(*read_header(path), segment_seconds))
-    except UserError as error:
-        return FileSegments.of((), str(error).replace(f"{path} ", "it "))
+    except Exception as error:  # noqa: BLE001 (decoders have errors of their own)
+        return FileSegments.unusable(path, error)
 
 
 def list_maestro(

@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from audiolm_jax.data.voice_activity import Ranges
+from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.files import replace_file
 
 # Files that are read at once: on a network disk most of the time is spent waiting.
@@ -27,6 +28,8 @@ _VERSION = 1
 
 # Size and time of change of a recording and of the file beside it; -1 for a file that is not there.
 Stamp = tuple[int, int, int, int]
+# What no file has, so that it is looked at again.
+_NEVER: Stamp = (-1, -1, -1, -1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,11 +40,22 @@ class FileSegments:
         num_ranges: int32[S], ranges of each segment.
         ranges: int32[R, 2] of samples, R = sum of num_ranges.
         reason: why the file, or a part of it, cannot be used; "" if all is well.
+        is_unread: whether that may be the machine's fault, so that the next start tries the file again.
     """
 
     num_ranges: np.ndarray
     ranges: np.ndarray
     reason: str = ""
+    is_unread: bool = False
+
+    @staticmethod
+    def unusable(path: Path, error: Exception) -> "FileSegments":
+        """Of a file that gave an error, whatever the decoder's or parser's."""
+        reason = str(error) if isinstance(error, UserError) else f"it cannot be read ({first_line(error)})"
+        cause = error.__cause__ if isinstance(error, UserError) else error
+        is_unread = isinstance(cause, (OSError, MemoryError)) and not isinstance(cause, FileNotFoundError)
+        none = FileSegments.of((), reason.replace(f"{path} ", "it "))
+        return dataclasses.replace(none, is_unread=is_unread)
 
     @staticmethod
     def of(segments: Sequence[Ranges], reason: str = "") -> "FileSegments":
@@ -216,4 +230,5 @@ def _inspect_all(
 def _joined(stamps: Mapping[str, Stamp], found: Mapping[str, FileSegments | None]) -> SegmentIndex:
     """An index of the files that are known so far."""
     known = [name for name in stamps if found[name] is not None]
-    return SegmentIndex.of(known, [stamps[name] for name in known], [found[name] for name in known])
+    kept = [_NEVER if found[name].is_unread else stamps[name] for name in known]
+    return SegmentIndex.of(known, kept, [found[name] for name in known])

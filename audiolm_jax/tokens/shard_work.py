@@ -18,7 +18,7 @@ import numpy as np
 from etils import epath
 
 from audiolm_jax.audio import Waveform, decode_audio, resample
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.tokens.manifest import InputEntry, ShardEntry, TokenizerSizes, write_inputs
 from audiolm_jax.tokens.part_files import part_file
 from audiolm_jax.tokens.records import SourceFile, TokenRecord, encode_record, write_records
@@ -225,13 +225,26 @@ def _read_file(inputs: Sequence[tuple[int, SourceFile]], sizes: TokenizerSizes) 
         data = epath.Path(path).read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
         waveform = decode_audio(path, data)
-    except UserError as error:
-        return [_left_out(file, str(error), sha256) for _, file in inputs]
-    except OSError as error:
-        reason = "it has vanished" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
-        status = f"{path} cannot be read: {reason}; run the command again to try it again"
-        return [_left_out(file, status, sha256, is_unread=True) for _, file in inputs]
+    except Exception as error:  # noqa: BLE001 (decoders have errors of their own, and memory may not do)
+        reason, is_unread = _why_not(path, error)
+        return [_left_out(file, reason, sha256, is_unread) for _, file in inputs]
     return [_read_part(place, file, waveform, sha256, sizes) for place, file in inputs]
+
+
+def _why_not(path: str, error: Exception) -> tuple[str, bool]:
+    """Why a file is left out, and whether that may be the machine's fault, so that the next start tries it again."""
+    if isinstance(error, UserError):
+        return str(error), False
+    if isinstance(error, (OSError, MemoryError)):
+        reason = first_line(error)
+        if isinstance(error, FileNotFoundError):
+            reason = "it has vanished"
+        elif isinstance(error, MemoryError):
+            reason = "there is not enough memory for it"
+        elif error.strerror:
+            reason = error.strerror
+        return f"{path} cannot be read: {reason}; run the command again to try it again", True
+    return f"{path} cannot be decoded ({type(error).__name__}: {first_line(error)}); give another copy of it", False
 
 
 def _read_part(place: int, file: SourceFile, waveform: Waveform, sha256: str, sizes: TokenizerSizes) -> ReadInput:
@@ -240,11 +253,15 @@ def _read_part(place: int, file: SourceFile, waveform: Waveform, sha256: str, si
     if last > len(waveform.samples):
         reason = f"{file.path} has {len(waveform.samples)} samples, but its list of parts goes to {last}; list it again"
         return _left_out(file, reason, sha256)
-    if file.ranges:
-        samples = np.concatenate([waveform.samples[start:stop] for start, stop in file.ranges])
-        waveform = Waveform(samples, waveform.sample_rate_hz)
-    codec_samples = resample(waveform, sizes.rates.acoustic_sample_rate_hz).samples
-    semantic_samples = resample(waveform, sizes.rates.semantic_sample_rate_hz).samples
+    try:
+        if file.ranges:
+            samples = np.concatenate([waveform.samples[start:stop] for start, stop in file.ranges])
+            waveform = Waveform(samples, waveform.sample_rate_hz)
+        codec_samples = resample(waveform, sizes.rates.acoustic_sample_rate_hz).samples
+        semantic_samples = resample(waveform, sizes.rates.semantic_sample_rate_hz).samples
+    except Exception as error:  # noqa: BLE001 (as above)
+        reason, is_unread = _why_not(file.path, error)
+        return _left_out(file, reason, sha256, is_unread)
     entry = InputEntry(file.source, file.key, file.speaker, file.split, "ok", sha256, waveform.seconds)
     return ReadInput(entry, Recording(place, file, codec_samples, semantic_samples))
 

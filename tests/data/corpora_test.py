@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.audio import Waveform, resample
-from audiolm_jax.data import libri_light, segment_index
+from audiolm_jax.data import libri_light, maestro, segment_index
 from audiolm_jax.data.corpora import CORPUS_KINDS, FolderCorpus, LibriLightCorpus, MaestroCorpus, open_corpus
 from audiolm_jax.data.utterances import read_utterance
 from audiolm_jax.errors import UserError
@@ -340,6 +340,46 @@ def test_the_second_start_opens_only_what_changed(libri_light_dir, monkeypatch):
     ]
     opened.clear()
     assert len(libri_light_corpus(libri_light_dir, segment_seconds=0.5).utterances) == 10 and len(opened) == 5
+
+
+@pytest.mark.parametrize("error", [MemoryError("256 GiB"), RuntimeError("lost"), PermissionError(13, "denied")])
+@pytest.mark.parametrize("kind", ["libri_light", "maestro"])
+def test_whatever_a_header_raises_leaves_out_one_recording(tmp_path, libri_light_dir, monkeypatch, kind, error):
+    module = {"libri_light": libri_light, "maestro": maestro}[kind]
+    root = libri_light_dir if kind == "libri_light" else write_maestro(tmp_path / "maestro")
+    bad = next(root.rglob("*emma_01*.flac" if kind == "libri_light" else "*R3_2018*.wav"))
+    opened, real = [], module.read_header
+
+    def read_header(path):
+        opened.append(path)
+        if path == bad:
+            raise error
+        return real(path)
+
+    monkeypatch.setattr(module, "read_header", read_header)
+
+    def look():
+        opened.clear()
+        corpus = open_corpus(kind, root, heldout_speakers=1, cache_dir=tmp_path / "cache")
+        assert len(corpus.utterances) > 0
+        return [(root / entry.source, entry.reason) for entry in corpus.left_out], list(opened)
+
+    (left_out,), first = look()
+    assert left_out[0] == bad and left_out[1].startswith("it cannot be read (") and len(first) > 3
+    # What may be the machine's fault is tried again, and that alone.
+    assert look()[1] == ([] if isinstance(error, RuntimeError) else [bad])
+    if not isinstance(error, RuntimeError):
+        monkeypatch.setattr(module, "read_header", real)
+        assert look()[0] == []
+
+
+def test_a_description_that_no_parser_takes_leaves_out_one_recording(libri_light_dir):
+    book = libri_light_dir / "small/25/emma_librivox_64kb_mp3"
+    for values in ("[" * 100_000, '{"snr": 1' + "0" * 400 + ', "voice_activity": [[0, 1]]}'):
+        (book / "emma_01_austen_64kb.json").write_text(values)
+        corpus = libri_light_corpus(libri_light_dir)
+        assert len(corpus.utterances) == 8
+        assert [entry.source.split("/")[-1] for entry in corpus.left_out] == ["emma_01_austen_64kb.flac"]
 
 
 def test_a_stopped_scan_goes_on_and_a_damaged_index_is_made_anew(libri_light_dir, monkeypatch):

@@ -2,7 +2,9 @@
 
 import dataclasses
 import errno
+import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from audiolm_jax.audio import Waveform, read_audio, write_audio
 from audiolm_jax.data.corpora import FolderCorpus
@@ -190,6 +193,102 @@ def test_a_file_that_vanishes_is_listed_and_tried_again(corpus_dir, tmp_path, ca
     away.rename(root / "b.wav")
     figures = job(files, tmp_path / "out")
     assert (figures.records, figures.left_out, figures.kept_shards) == (2, 0, 0)
+
+
+DECODER_ERRORS = {
+    "amy/a": MemoryError(),
+    "bob/c": RuntimeError("the decoder has given up"),
+    "cleo/d": SystemError("returned a result with an exception set"),
+    "dan/e": PermissionError(errno.EACCES, "Permission denied"),
+}
+
+
+@pytest.mark.parametrize("engine", ["jax", "beam"])
+def test_whatever_a_decoder_raises_leaves_out_one_file_and_nothing_else(
+    corpus_dir, tokens_dir, tmp_path, monkeypatch, capfd, engine
+):
+    real = shard_work.decode_audio
+
+    def decode_audio(path, data):
+        error = DECODER_ERRORS.get("/".join(Path(path).with_suffix("").parts[-2:]))
+        if error is not None:
+            raise error
+        return real(path, data)
+
+    monkeypatch.setattr(shard_work, "decode_audio", decode_audio)
+    figures = run(corpus_dir, tmp_path, engine)
+    records = records_of(tmp_path)
+    assert records == {key: data for key, data in records_of(tokens_dir).items() if key not in DECODER_ERRORS}
+    statuses = {key: entry.status for key, entry in entries_of(tmp_path).items()}
+    for key, told in {
+        "amy/a": "cannot be read: there is not enough memory for it; run the command again",
+        "bob/c": "cannot be decoded (RuntimeError: the decoder has given up); give another copy",
+        "cleo/d": "cannot be decoded (SystemError: returned a result",
+        "dan/e": "cannot be read: Permission denied; run the command again",
+    }.items():
+        assert statuses[key].startswith(f"{corpus_dir}/{key}.wav {told}")
+    assert figures.left_out == len(BAD) + len(DECODER_ERRORS)
+    output = capfd.readouterr().err
+    assert "Traceback" not in output and output.count("left out: ") == len(BAD) + len(DECODER_ERRORS)
+    # What may be the machine's fault is tried again.
+    monkeypatch.setattr(shard_work, "decode_audio", real)
+    run(corpus_dir, tmp_path, engine)
+    assert set(GOOD) - set(records_of(tmp_path)) <= {"bob/c", "cleo/d"}
+
+
+@pytest.mark.parametrize("engine", ["jax", "beam"])
+def test_a_resampler_that_fails_leaves_out_one_file(corpus_dir, tmp_path, monkeypatch, engine):
+    real = shard_work.resample
+
+    def resample(waveform, sample_rate_hz):
+        if len(waveform.samples) == GOOD["bob/c"]:
+            raise MemoryError
+        return real(waveform, sample_rate_hz)
+
+    monkeypatch.setattr(shard_work, "resample", resample)
+    run(corpus_dir, tmp_path, engine)
+    assert set(records_of(tmp_path)) == set(GOOD) - {"bob/c"}
+
+
+def announcing(num_samples: int) -> bytes:
+    """A FLAC of a second whose header announces another number of samples."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.random.default_rng(0).uniform(-0.1, 0.1, 16_000), 16_000, format="FLAC")
+    data = bytearray(buffer.getvalue())
+    # The last 36 bits of the 8 bytes with rate, channels and depth in STREAMINFO, which follows "fLaC" and 4 bytes.
+    fields = int.from_bytes(data[18:26], "big")
+    data[18:26] = (fields >> 36 << 36 | num_samples).to_bytes(8, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("engine", ["jax", "beam"])
+def test_damaged_files_and_names_leave_out_themselves_alone(tmp_path, engine):
+    root = tmp_path / "speech"
+    for key in ("amy/a", "bob/b", "cleo/c"):
+        write_audio(root / f"{key}.wav", Waveform(np.full(2000, 0.1, np.float32), 16_000))
+    (root / "amy/huge.flac").write_bytes(announcing(2**36 - 1))
+    (root / "amy/long.flac").write_bytes(announcing(2**31))
+    with open(os.path.join(os.fsencode(root), b"bob/caf\xe9.wav"), "wb") as file:
+        file.write((root / "bob/b.wav").read_bytes())
+    corpus = FolderCorpus(root, heldout_speakers=1)
+    left_out = [InputEntry(e.source, e.key, e.speaker, "train", e.reason, "", 0.0) for e in corpus.left_out]
+    tokenizers = load()
+    sizes = tokenizers.sizes()
+
+    def run_engine(plans):
+        if engine == "jax":
+            run_on_devices(plans, tokenizers, sizes, WorkSettings())
+        else:
+            from audiolm_jax.tokens.beam_engine import run_on_beam
+
+            run_on_beam(plans, tokenizers, sizes, WorkSettings(), load, ())
+
+    figures = extract(corpus.source_files(), tmp_path / "out", sizes, {}, run_engine, left_out=left_out)
+    assert set(records_of(tmp_path / "out")) == {"amy/a", "bob/b", "cleo/c"} and figures.left_out == 3
+    manifest = read_manifest(tmp_path / "out")
+    assert set(manifest.left_out) == {"amy/huge", "amy/long", r"bob/caf\xe9"}
+    assert "not UTF-8; rename it" in manifest.left_out[r"bob/caf\xe9"]
+    assert len((tmp_path / "out" / "left_out.jsonl").read_bytes().decode().splitlines()) == 3
 
 
 def test_parts_of_a_file_are_decoded_once_and_give_what_cut_files_give(tmp_path, monkeypatch):
