@@ -22,9 +22,10 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.tokens.interrupt import end_now, ends_in_order
 from audiolm_jax.tokens.manifest import TokenizerSizes
 from audiolm_jax.tokens.shard_plan import ShardPlan
-from audiolm_jax.tokens.shard_work import WorkSettings, work_shard
+from audiolm_jax.tokens.shard_work import WorkSettings, WorkStopped, work_shard
 from audiolm_jax.tokens.tokenizers import Tokenizers
 
 # Tokenizers of this process by fingerprints: its threads and bundles share them, and the in-process runner neither
@@ -35,8 +36,12 @@ _LOADING = threading.Lock()
 
 # What went wrong in this process, of runners on this machine.
 _FAILURES: list[str] = []
+# Set by Ctrl-C: the work in this process ends after the file that it is at.
+_STOPPING = threading.Event()
 # Exit code where a worker is lost; the same command goes on. A user's mistake exits with 2.
 EXIT_LOST = 1
+# Of a worker process that Ctrl-C ended, directly or through the shell that started it.
+_INTERRUPTED_CODES = ("-2", "130")
 
 
 class TokenizeShard(beam.DoFn):
@@ -77,11 +82,13 @@ class TokenizeShard(beam.DoFn):
 
     def process(self, plan: ShardPlan) -> Iterator[str]:
         """Makes one shard, unless another worker has made it by now."""
-        if self._fails_quietly and _FAILURES:
+        if self._fails_quietly and (_FAILURES or _STOPPING.is_set()):
             return
         try:
             if plan.finished() is None:
-                work_shard(plan, self._tokenizers, self._sizes, self._settings)
+                work_shard(plan, self._tokenizers, self._sizes, self._settings, _STOPPING.is_set)
+        except WorkStopped:
+            return
         except UserError as error:
             if not self._fails_quietly:
                 raise
@@ -137,14 +144,20 @@ def run_on_beam(
 
     Raises:
         UserError: a worker met one, or a flag is wrong.
+        KeyboardInterrupt: the work in this process was ended by Ctrl-C.
     """
     options, runner = beam_options(beam_args)
     do_fn = TokenizeShard(sizes, load_in_worker, settings, fails_quietly=runner is not None)
     name = (sizes.semantic_fingerprint, sizes.codec_fingerprint)
     _RESIDENT[name] = tokenizers.on_device()
     _FAILURES.clear()
+    _STOPPING.clear()
+    # Beam prints pages of an exception inside it. `beam_options` unsets the mode of a runner with processes of its own;
+    # they get the signal from the terminal themselves, and their runner waits in threads that nothing can interrupt.
+    works_here = options.view_as(DirectOptions).direct_running_mode is not None
+    quietly = contextlib.nullcontext() if runner is None else ends_in_order(_STOPPING.set if works_here else None)
     try:
-        with _ends_with_its_workers():
+        with quietly, _ends_with_its_workers():
             run_pipeline(plans, do_fn, options, runner)
     except Exception as error:
         # Runners pass on what a worker raised as the text of another exception.
@@ -171,6 +184,8 @@ def _ends_with_its_workers() -> Iterator[None]:
         told = str(thread_error.exc_value)
         if "Worker subprocess exited" in told:
             code = told.rsplit(" ", 1)[-1]
+            if code in _INTERRUPTED_CODES:
+                end_now()
             print(
                 f"audiolm tokenize: a worker process died with exit code {code} (137: killed, perhaps for memory; then "
                 "give fewer workers); run the command again, it goes on",

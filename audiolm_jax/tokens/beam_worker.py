@@ -4,13 +4,16 @@ Run as `python -m audiolm_jax.tokens.beam_worker`, with the addresses that Beam 
 """
 
 import logging
+import signal
 import sys
-
-from apache_beam.runners.worker import sdk_worker_main
 
 
 def main() -> None:
-    """Serves the runner until it closes the connection."""
+    """Serves the runner until it closes the connection, or until Ctrl-C, which it leaves to the runner to tell of."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # What takes seconds to import comes after that.
+    from apache_beam.runners.worker import sdk_worker_main
+
     # Beam logs every channel it opens. What a worker has to say it prints, and errors come back to the runner.
     logging.disable(logging.ERROR)
     try:

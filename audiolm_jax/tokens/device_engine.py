@@ -18,10 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.tokens.interrupt import ends_in_order
 from audiolm_jax.tokens.manifest import TokenizerSizes
 from audiolm_jax.tokens.part_files import is_being_written
 from audiolm_jax.tokens.shard_plan import ShardPlan
-from audiolm_jax.tokens.shard_work import WorkSettings, work_shard
+from audiolm_jax.tokens.shard_work import WorkSettings, WorkStopped, work_shard
 from audiolm_jax.tokens.tokenizers import Tokenizers
 
 # Shards that each device works on at once: while the host writes or waits for one, the device computes on another.
@@ -48,6 +49,7 @@ def run_on_devices(
 
     Raises:
         UserError: a shard could not be made, or the processes do not see the same input.
+        KeyboardInterrupt: Ctrl-C ended the work of this process.
     """
     process_index = jax.process_index() if process_index is None else process_index
     process_count = jax.process_count() if process_count is None else process_count
@@ -56,8 +58,10 @@ def run_on_devices(
     def work(on_device: Tokenizers) -> None:
         try:
             while (plan := queue.take()) is not None:
-                work_shard(plan, on_device, sizes, settings)
+                work_shard(plan, on_device, sizes, settings, queue.is_stopping)
                 queue.done(plan)
+        except WorkStopped:
+            pass  # for what ended the job, which is told where that happened
         except BaseException:
             queue.stop()
             raise
@@ -67,8 +71,9 @@ def run_on_devices(
     with ThreadPoolExecutor(len(workers), thread_name_prefix="device") as pool:
         futures = [pool.submit(work, on_device) for on_device in workers]
         try:
-            for future in futures:
-                future.result()
+            with ends_in_order(queue.stop):
+                for future in futures:
+                    future.result()
         finally:
             queue.stop()
 
@@ -108,8 +113,12 @@ class ShardQueue:
             )
 
     def stop(self) -> None:
-        """Lets every thread end after its shard."""
+        """Lets every thread end after the file that it is at; what it has of its shard is given up."""
         self._stopped.set()
+
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped.is_set()
 
     def _next(self) -> ShardPlan | None:
         """A shard to make now; those that others are making stay in the list, to be looked at again."""

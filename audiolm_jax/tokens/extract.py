@@ -107,6 +107,8 @@ def extract(
     shards = [header.shard for header in headers]
     num_records = sum(shard.num_records for shard in shards)
     if not num_records:
+        if joins:
+            remove_plans(folder)
         raise UserError(f"none of the {len(files)} files could be tokenised; {folder}/*.jsonl say why")
     if joins:
         try:

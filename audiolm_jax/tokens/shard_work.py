@@ -72,7 +72,17 @@ class ReadInput:
     is_unread: bool = False
 
 
-def work_shard(plan: ShardPlan, tokenizers: Tokenizers, sizes: TokenizerSizes, settings: WorkSettings) -> ShardEntry:
+class WorkStopped(Exception):
+    """A shard was given up because the job is to end; nothing of it is left, and the next start makes it."""
+
+
+def work_shard(
+    plan: ShardPlan,
+    tokenizers: Tokenizers,
+    sizes: TokenizerSizes,
+    settings: WorkSettings,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> ShardEntry:
     """Makes one shard and the file beside it.
 
     While it runs, a locked part of the shard says so to others (`part_files.is_being_written`).
@@ -82,14 +92,16 @@ def work_shard(plan: ShardPlan, tokenizers: Tokenizers, sizes: TokenizerSizes, s
         tokenizers: weights on the device that shall do it.
         sizes: of the tokenizers.
         settings: batches and threads.
+        is_stopping: asked after every file whether the job is to end.
 
     Raises:
         UserError: the output folder refuses to be written, or the disk is full.
+        WorkStopped: it was.
     """
     files = plan.inputs()
     try:
         with part_file(plan.path) as temporary:
-            made = _make(files, tokenizers, sizes, settings)
+            made = _make(files, tokenizers, sizes, settings, is_stopping)
             write_records(temporary, made.records)
             sha256 = hashlib.sha256(temporary.read_bytes()).hexdigest()
         seconds = sum(entry.seconds for entry in made.entries)
@@ -113,7 +125,11 @@ class _Made:
 
 
 def _make(
-    files: Sequence[SourceFile], tokenizers: Tokenizers, sizes: TokenizerSizes, settings: WorkSettings
+    files: Sequence[SourceFile],
+    tokenizers: Tokenizers,
+    sizes: TokenizerSizes,
+    settings: WorkSettings,
+    is_stopping: Callable[[], bool],
 ) -> _Made:
     """Reads the inputs and tokenizes them in batches of similar length."""
     rows = settings.rows()
@@ -122,6 +138,8 @@ def _make(
     records: dict[int, bytes] = {}
     num_unread = 0
     for found in read_inputs(files, sizes, settings.read_threads):
+        if is_stopping():
+            raise WorkStopped
         entries.append(found.entry)
         num_unread += found.is_unread
         if found.recording is None:

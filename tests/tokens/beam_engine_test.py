@@ -4,9 +4,11 @@ import dataclasses
 import errno
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,25 @@ def test_two_worker_processes_write_what_one_writes(corpus_dir, tokens_dir, tmp_
     assert result.returncode == 0, result.stderr
     assert shard_bytes(tmp_path) == shard_bytes(tokens_dir)
     assert "INFO" not in result.stderr
+
+
+def test_ctrl_c_ends_worker_processes_too_and_prints_no_pages(corpus_dir, tmp_path):
+    """A terminal sends the signal to all of them."""
+    command = [sys.executable, "-m", "tests.tokens.tiny_job", str(corpus_dir), str(tmp_path), "--engine", "beam"]
+    command += ["--direct_num_workers=2", "--slow", "0.5"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    ) as process:  # fmt: skip
+        until = time.monotonic() + 240
+        while not list(tmp_path.glob("*.array_record.jsonl")):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=120)[1]  # until the workers have closed it as well
+    assert process.returncode == 130
+    assert [line for line in told.splitlines() if "stopped" in line] == ["audiolm tokenize: stopped"]
+    assert "Traceback" not in told and "KeyboardInterrupt" not in told and len(told.splitlines()) < 15
 
 
 def test_neither_weights_nor_lists_of_files_travel(corpus_dir, tmp_path):

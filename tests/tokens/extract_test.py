@@ -291,6 +291,31 @@ def test_damaged_files_and_names_leave_out_themselves_alone(tmp_path, engine):
     assert len((tmp_path / "out" / "left_out.jsonl").read_bytes().decode().splitlines()) == 3
 
 
+@pytest.mark.parametrize("engine", ["jax", "beam"])
+def test_ctrl_c_ends_a_job_in_this_process_after_a_file_without_pages(
+    corpus_dir, tokens_dir, tmp_path, monkeypatch, capfd, engine
+):
+    real, read = shard_work.decode_audio, []
+
+    def decode_audio(path, data):
+        read.append(path)
+        if len(read) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        return real(path, data)
+
+    monkeypatch.setattr(shard_work, "decode_audio", decode_audio)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(corpus_dir, tmp_path, engine, files_per_shard=5)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(read) < len(GOOD) + len(BAD) and not list(tmp_path.glob(".*.part"))
+    told = [line for line in capfd.readouterr().err.splitlines() if "left out" not in line and "WARNING" not in line]
+    assert told[1:] == ["audiolm tokenize: stopping after this file; again to end now"]
+    run(corpus_dir, tmp_path, engine)
+    assert records_of(tmp_path) == records_of(tokens_dir)
+
+
 def test_parts_of_a_file_are_decoded_once_and_give_what_cut_files_give(tmp_path, monkeypatch):
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, 24_000).astype(np.float32)
     write_audio(tmp_path / "in" / "long.wav", Waveform(samples, 16_000))
@@ -325,6 +350,8 @@ def test_folders_that_refuse_and_folders_without_audio_are_user_errors(corpus_di
     (tmp_path / "in" / "x.wav").write_bytes(b"")
     with pytest.raises(UserError, match="none of the 1 files"):
         run(tmp_path / "in", tmp_path / "out")
+    assert not list((tmp_path / "out").glob(".*"))
+    assert "is empty" in next((tmp_path / "out").glob("*.jsonl")).read_text()
     with pytest.raises(UserError, match="was not written; do all workers see that folder"):
         extract(FolderCorpus(corpus_dir).source_files(), tmp_path / "other", load().sizes(), {}, lambda plans: None)
 
