@@ -16,7 +16,10 @@ import numpy as np
 
 from audiolm_jax.errors import UserError
 
-MASKED = -1e30
+MASKED = -jnp.inf
+
+# Smaller and greater temperatures draw as these do, and neither they nor their reciprocals leave float32.
+_LEAST_TEMPERATURE, _GREATEST_TEMPERATURE = 1e-37, 1e37
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +62,14 @@ def filtered_logits(logits: jax.Array, legal: jax.Array, settings: SamplingSetti
         settings: `temperature` must be above 0.
 
     Returns:
-        float32[B, N], about -1e30 where nothing may be drawn.
+        float32[B, N], 0 for the most likely legal id of each row, minus infinity where nothing may be drawn.
     """
-    logits = jnp.where(legal, logits.astype(jnp.float32), MASKED) / settings.temperature
+    logits = jnp.where(legal, logits.astype(jnp.float32), MASKED)
+    # Seen from the most likely one, which therefore stays 0 whatever it is divided by: a tiny temperature would make
+    # all logits infinite, and a huge one brings a finite mask into their reach.
+    logits -= jnp.max(logits, axis=-1, keepdims=True)
+    logits /= float(np.clip(settings.temperature, _LEAST_TEMPERATURE, _GREATEST_TEMPERATURE))
+    logits = jnp.where(legal, logits, MASKED)
     size = logits.shape[-1]
     if 0 < settings.top_k < size:
         least = jax.lax.top_k(logits, settings.top_k)[0][:, -1:]

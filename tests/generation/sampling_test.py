@@ -67,6 +67,32 @@ def test_never_an_illegal_id():
         assert legal[np.arange(300), drawn].all()
 
 
+@pytest.mark.parametrize("temperature", [1e-300, 1e-46, 1e-40, 1e-38, 1e-30, 1e-10, 1e10, 1e30, 1e38, 1e300])
+@pytest.mark.parametrize("scale", [1e-3, 30.0, 1e30])
+def test_no_temperature_draws_an_illegal_id(temperature, scale):
+    rng = np.random.default_rng(4)
+    legal = rng.random((300, 17)) < 0.2
+    legal[np.arange(300), rng.integers(0, 17, 300)] = True
+    logits = jnp.asarray(np.where(legal, -50.0, 50.0) + rng.normal(0, scale, (300, 17)), jnp.float32)
+    keys = row_keys(3, np.arange(300), 2)
+    likeliest = np.argmax(np.where(legal, logits, -np.inf), axis=1)
+    for top_k, top_p in ((0, 1.0), (3, 0.5), (0, 0.01)):
+        settings = SamplingSettings(temperature, top_k, top_p)
+        drawn = np.asarray(sample(logits, legal, keys, jnp.arange(300), settings))
+        assert legal[np.arange(300), drawn].all()
+        if temperature <= 1e-10:
+            np.testing.assert_array_equal(drawn, likeliest)
+
+
+def test_a_huge_temperature_draws_all_legal_ids_alike():
+    legal = np.array([True, False, True, True, False])
+    draws = 20_000
+    keys = row_keys(0, np.arange(draws), 1)
+    logits = jnp.broadcast_to(jnp.asarray(LOGITS), (draws, 5))
+    drawn = np.asarray(sample(logits, legal, keys, jnp.zeros(draws, jnp.int32), SamplingSettings(1e35)))
+    np.testing.assert_allclose(np.bincount(drawn, minlength=5) / draws, [1 / 3, 0, 1 / 3, 1 / 3, 0], atol=0.015)
+
+
 def test_a_row_draws_the_same_in_any_batch():
     rng = np.random.default_rng(1)
     logits = jnp.asarray(rng.normal(size=(6, 40)))
