@@ -41,6 +41,7 @@ LEAVES = {
     "plain_json",
     "weight_file",
     "png",
+    "ranges",
     "training.state",
     "training.optimizers",
     "training.learner",

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.ranges import NotNegative, Share, Whole
 
 _DB = math.log(10) / 20  # natural logarithms of a magnitude in one decibel
 
@@ -31,14 +32,14 @@ class Augmentation:
         masked_frames: the same for frames.
     """
 
-    gain_db: float = 0.0
-    tilt_db: float = 0.0
+    gain_db: NotNegative = 0.0
+    tilt_db: NotNegative = 0.0
     noise_db: float | None = None
-    jitter_db: float = 0.0
-    patch_db: float = 0.0
-    blur: float = 0.0
-    masked_mels: int = 0
-    masked_frames: int = 0
+    jitter_db: NotNegative = 0.0
+    patch_db: NotNegative = 0.0
+    blur: Share = 0.0
+    masked_mels: Whole = 0
+    masked_frames: Whole = 0
 
     def __post_init__(self):
         bounds = dataclasses.asdict(self)

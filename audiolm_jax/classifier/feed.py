@@ -22,6 +22,7 @@ from audiolm_jax.data.corpora import FolderCorpus, Utterance
 from audiolm_jax.data.order import ExampleOrder, hash_bits, hash_uniform, speaker_ids
 from audiolm_jax.data.sample_cache import SampleCache
 from audiolm_jax.errors import UserError
+from audiolm_jax.ranges import Count, Positive, Share, Whole
 
 # Draws of recordings for one example before giving up, where files cannot be read.
 _MAX_DRAWS = 64
@@ -46,9 +47,9 @@ class LabelledFolders:
         seed: of the split.
     """
 
-    folders: tuple[str, ...]
-    heldout_share: float = 0.1
-    heldout_level: int = 0
+    folders: str | Sequence[str] | None
+    heldout_share: Share = 0.1
+    heldout_level: Whole = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -128,13 +129,13 @@ class ClipFeed:
     """
 
     recordings: LabelledFolders
-    sample_rate_hz: int
-    clip_seconds: float
-    batch_size: int
+    sample_rate_hz: Count
+    clip_seconds: Positive
+    batch_size: Count
     seed: int = 0
     balance_classes: bool = True
-    eval_hop_seconds: float = 0.5
-    max_eval_windows: int = 32
+    eval_hop_seconds: Positive = 0.5
+    max_eval_windows: Count = 32
     cache_bytes: int = 2 << 30
     num_threads: int = 2
 

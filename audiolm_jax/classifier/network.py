@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from audiolm_jax import spectral
 from audiolm_jax.errors import UserError
+from audiolm_jax.ranges import Count, Positive
 
 # About the mean and deviation of the log-mel of LibriSpeech.
 LOG_MEL_MEAN, LOG_MEL_DEVIATION = -7.0, 2.0
@@ -41,13 +42,13 @@ class ClipClassifierConfig:
     """
 
     class_names: tuple[str, ...]
-    channels: tuple[int, ...] = (64, 128, 256, 256, 512, 512)
-    sample_rate_hz: int = 16000
+    channels: tuple[Count, ...] = (64, 128, 256, 256, 512, 512)
+    sample_rate_hz: Count = 16000
     num_mels: int = 64
     window_seconds: float = 0.025
     hop_seconds: float = 0.010
-    clip_seconds: float = 1.0
-    mel_floor: float = 1e-5
+    clip_seconds: Positive = 1.0
+    mel_floor: Positive = 1e-5
 
     def __post_init__(self):
         object.__setattr__(self, "class_names", tuple(self.class_names))

@@ -1,7 +1,7 @@
 """The discriminators of SoundStream (sections III-D and III-E): one on the complex STFT, three on the waveform."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -9,7 +9,12 @@ import jax.numpy as jnp
 
 from audiolm_jax import spectral
 from audiolm_jax.codec.conv1d import KERNEL_INIT, Conv1D, Judgement, activation
-from audiolm_jax.codec.frame_discriminators import PeriodDiscriminator, SpectrogramDiscriminator
+from audiolm_jax.codec.frame_discriminators import (
+    PeriodDiscriminator,
+    SpectrogramDiscriminator,
+    SpectrogramWindow,
+)
+from audiolm_jax.ranges import Count, Range, Whole
 
 STFT_WINDOW_SAMPLES = 1024
 STFT_HOP_SAMPLES = 256
@@ -19,6 +24,7 @@ WAVE_SCALES = 3
 WAVE_GROUPED_LAYERS = 4
 WAVE_STRIDE = 4
 WAVE_GROUP_CHANNELS = 4
+WaveWidth = Annotated[int, Range(0, multiple_of=WAVE_GROUP_CHANNELS)]
 
 
 def same_padding(kernel_size: int, stride: int, steps: int) -> tuple[int, int]:
@@ -175,13 +181,13 @@ class Discriminators(nn.Module):
         compute_dtype: of activations.
     """
 
-    channels: int = 32
-    wave_channels: int = 16
-    wave_max_channels: int = 1024
-    spectrogram_windows: tuple[int, ...] = ()
-    spectrogram_channels: int = 256
-    periods: tuple[int, ...] = ()
-    period_channels: int = 16
+    channels: Whole = 32
+    wave_channels: WaveWidth = 16
+    wave_max_channels: WaveWidth = 1024
+    spectrogram_windows: tuple[SpectrogramWindow, ...] = ()
+    spectrogram_channels: Count = 256
+    periods: tuple[Count, ...] = ()
+    period_channels: Count = 16
     compute_dtype: Any = jnp.float32
 
     @nn.compact

@@ -5,7 +5,7 @@ time on a CPU: one sees spectra frame by frame, with all frequencies as channels
 sample in `period`, as HiFi-GAN's does (Kong et al. 2020, section 2.3).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,9 @@ import jax.numpy as jnp
 
 from audiolm_jax import spectral
 from audiolm_jax.codec.conv1d import Conv1D, Judgement, activation
+from audiolm_jax.ranges import Range
 
+SpectrogramWindow = Annotated[int, Range(4, multiple_of=4)]  # in samples; the hop is a quarter
 SPECTROGRAM_LAYERS = 3
 SPECTROGRAM_JUDGES = 8  # logits of a frame
 # Magnitudes to this power: between a linear scale, which hears the loudest band only, and a logarithm.

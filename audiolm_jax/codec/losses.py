@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from audiolm_jax import spectral
 from audiolm_jax.codec.conv1d import Judgement
 from audiolm_jax.errors import UserError
+from audiolm_jax.ranges import NotNegative
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +31,13 @@ class LossWeights:
         relative_features: whether features of a layer count relative to the real signal's; the paper's are absolute.
     """
 
-    reconstruction: float = 0.0
-    log_mel: float = 1.0
-    mel: float = 1.0
-    sdr: float = 0.1
-    commitment: float = 0.25
-    adversarial: float = 0.1
-    feature: float = 0.5
+    reconstruction: NotNegative = 0.0
+    log_mel: NotNegative = 1.0
+    mel: NotNegative = 1.0
+    sdr: NotNegative = 0.1
+    commitment: NotNegative = 0.25
+    adversarial: NotNegative = 0.1
+    feature: NotNegative = 0.5
     relative_features: bool = True
 
     def total(self, terms: dict[str, jax.Array]) -> jax.Array:

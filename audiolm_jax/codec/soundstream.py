@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ from audiolm_jax.codec.contract import Codec, Context
 from audiolm_jax.codec.convolutions import CausalConv, DepthwiseConv, DownConv, UpConv
 from audiolm_jax.errors import UserError
 from audiolm_jax.fingerprint import unhashed_default
+from audiolm_jax.ranges import Count
 
 RESIDUAL_DILATIONS = (1, 3, 9)
 # Kernel of the dilated layer of a residual unit, by the kind of the unit.
@@ -42,21 +43,18 @@ class SoundStreamConfig:
         compute_dtype: "float32" or "bfloat16"; the quantizer and the output are float32 always.
     """
 
-    sample_rate_hz: int = 16_000
-    strides: tuple[int, ...] = (2, 4, 5, 8)
-    encoder_channels: tuple[int, ...] = (32, 64, 128, 256, 512)
-    decoder_channels: tuple[int, ...] = (32, 64, 128, 256, 512)
-    embed_dim: int = 256
-    num_quantizers: int = 12
-    codebook_size: int = 1024
-    compute_dtype: str = "float32"
-    stem_stride: int = unhashed_default(1)
-    residual_unit: str = unhashed_default("full")
+    sample_rate_hz: Count = 16_000
+    strides: tuple[Count, ...] = (2, 4, 5, 8)
+    encoder_channels: tuple[Count, ...] = (32, 64, 128, 256, 512)
+    decoder_channels: tuple[Count, ...] = (32, 64, 128, 256, 512)
+    embed_dim: Count = 256
+    num_quantizers: Count = 12
+    codebook_size: Count = 1024
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    stem_stride: Count = unhashed_default(1)
+    residual_unit: Literal["full", "separable"] = unhashed_default("full")
 
     def __post_init__(self):
-        if self.residual_unit not in RESIDUAL_KERNELS:
-            kinds = ", ".join(RESIDUAL_KERNELS)
-            raise UserError(f"RESIDUAL_UNIT is '{self.residual_unit}', but must be one of {kinds}")
         for channels in (self.encoder_channels, self.decoder_channels):
             if len(channels) != len(self.strides) + 1:
                 raise UserError(f"{len(self.strides)} strides need {len(self.strides) + 1} widths, not {channels}")

@@ -25,6 +25,7 @@ from audiolm_jax.data.sample_cache import SampleCache
 from audiolm_jax.data.token_source import TokenSource
 from audiolm_jax.data.utterances import Utterance
 from audiolm_jax.errors import UserError
+from audiolm_jax.ranges import Count, Whole
 from audiolm_jax.tokens.stages import Stage
 
 # Draws for one index before giving up, where files cannot be read.
@@ -54,9 +55,9 @@ class AudioFeed:
     """
 
     corpora: tuple[Corpus, ...]
-    sample_rate_hz: int
-    crop_samples: int
-    batch_size: int
+    sample_rate_hz: Count
+    crop_samples: Count
+    batch_size: Count
     seed: int = 0
     balance_speakers: bool = True
     weights: tuple[float, ...] | None = None
@@ -198,13 +199,13 @@ class TokenFeed:
 
     folders: tuple[str, ...]
     stage: Stage
-    batch_size: int
+    batch_size: Count
     seed: int = 0
     balance_speakers: bool = True
     weights: tuple[float, ...] | None = None
-    max_eval_examples: int | None = None
-    num_threads: int = 2
-    num_workers: int = 0
+    max_eval_examples: Whole | None = None
+    num_threads: Count = 2
+    num_workers: Whole = 0
 
     def __getstate__(self):
         # A worker process opens the folders for itself: millions of numbers need not be sent to it.

@@ -1,8 +1,10 @@
 """Sizes of the one Transformer that serves all three stages."""
 
 import dataclasses
+from typing import Annotated
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.ranges import Count, Range, Share
 
 DTYPES = ("float32", "bfloat16")
 REMAT_POLICIES = ("none", "dots", "full")
@@ -34,15 +36,15 @@ class TransformerConfig:
         unroll: layers are a Python loop rather than one scan; compiles longer, runs faster on CPU.
     """
 
-    num_layers: int
-    num_heads: int
-    embed_dim: int
-    mlp_dim: int
+    num_layers: Count
+    num_heads: Count
+    embed_dim: Count
+    mlp_dim: Count
     head_dim: int = 0
-    dropout: float = 0.1
+    dropout: Share = 0.1
     gated_mlp: bool = False
-    relative_buckets: int = 32
-    relative_max_distance: int = 128
+    relative_buckets: Annotated[int, Range(2)] = 32
+    relative_max_distance: Count = 128
     param_dtype: str = "float32"
     compute_dtype: str = "float32"
     remat: str = "none"

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from audiolm_jax.ranges import Count, Share
 from audiolm_jax.semantic import kmeans
 from audiolm_jax.semantic.encoder import whole_frames
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
@@ -49,10 +50,10 @@ class KMeansLearner:
 
     tokenizer: SemanticTokenizerConfig
     load_encoder: Callable[[], Any]
-    statistics_steps: int = 100
-    start_frames: int = 16_384
-    decay: float = 0.99
-    restart_every_steps: int = 10
+    statistics_steps: Count = 100
+    start_frames: Count = 16_384
+    decay: Share = 0.99
+    restart_every_steps: Count = 10
     name: str = "kmeans"
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:

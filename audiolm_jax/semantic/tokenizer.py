@@ -10,6 +10,7 @@ import numpy as np
 
 from audiolm_jax import fingerprint
 from audiolm_jax.errors import UserError
+from audiolm_jax.ranges import Count, Whole
 from audiolm_jax.semantic import kmeans
 from audiolm_jax.semantic.encoder import Encoder
 from audiolm_jax.semantic.w2v_bert import W2vBertConfig
@@ -29,10 +30,10 @@ class SemanticTokenizerConfig:
     """
 
     encoder: Encoder
-    layer: int
-    num_clusters: int = 1024
-    window_frames: int = 750
-    margin_frames: int = 50
+    layer: Whole
+    num_clusters: Count = 1024
+    window_frames: Count = 750
+    margin_frames: Whole = 50
 
     def __post_init__(self):
         if not 0 <= self.layer <= self.encoder.num_layers:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from audiolm_jax import spectral
 from audiolm_jax.errors import UserError
+from audiolm_jax.ranges import Count, NotNegative, Positive, Share, Whole
 from audiolm_jax.semantic import kmeans, objectives
 from audiolm_jax.semantic.conformer import ConformerStack, LayerNorm, Linear
 from audiolm_jax.semantic.encoder import Encoder
@@ -54,28 +55,28 @@ class W2vBertConfig(Encoder):
         scan_unroll: blocks unrolled per iteration of the scan over layers; changes speed only.
     """
 
-    dim: int = 1024
-    num_heads: int = 8
-    mlp_dim: int = 4096
-    conv_kernel_frames: int = 5
-    contrastive_layers: int = 12
-    mlm_layers: int = 12
-    frontend_channels: int = 128
-    codebook_size: int = 1024
-    code_dim: int = 1024
-    dropout: float = 0.1
-    mask_start_probability: float = 0.065
-    mask_span_frames: int = 10
+    dim: Count = 1024
+    num_heads: Count = 8
+    mlp_dim: Count = 4096
+    conv_kernel_frames: Count = 5
+    contrastive_layers: Whole = 12
+    mlm_layers: Whole = 12
+    frontend_channels: Count = 128
+    codebook_size: Count = 1024
+    code_dim: Count = 1024
+    dropout: Share = 0.1
+    mask_start_probability: Share = 0.065
+    mask_span_frames: Count = 10
     mask_noise_std: float = 0.1
-    num_distractors: int = 100
+    num_distractors: Count = 100
     contrastive_temperature: float = 0.1
-    diversity_weight: float = 0.1
-    gumbel_start: float = 2.0
-    gumbel_end: float = 0.1
-    gumbel_decay: float = 0.999995
+    diversity_weight: NotNegative = 0.1
+    gumbel_start: Positive = 2.0
+    gumbel_end: Positive = 0.1
+    gumbel_decay: Share = 0.999995
     quantizer_logit_std: float = 10.0
     compute_dtype: str = "float32"
-    scan_unroll: int = 1
+    scan_unroll: Count = 1
 
     def __post_init__(self):
         if self.dim % self.num_heads:

@@ -10,6 +10,7 @@ import math
 from fractions import Fraction
 from typing import Any
 
+from audiolm_jax.ranges import Count, Positive
 from audiolm_jax.tokens.alignment import joint_period_seconds, token_rate_hz
 from audiolm_jax.tokens.layout import ACOUSTIC, SEMANTIC, TokenLayout
 
@@ -18,10 +19,10 @@ from audiolm_jax.tokens.layout import ACOUSTIC, SEMANTIC, TokenLayout
 class TokenizerRates:
     """Sample rate and hop of the semantic tokenizer and of the codec."""
 
-    semantic_sample_rate_hz: int
-    semantic_hop_samples: int
-    acoustic_sample_rate_hz: int
-    acoustic_hop_samples: int
+    semantic_sample_rate_hz: Count
+    semantic_hop_samples: Count
+    acoustic_sample_rate_hz: Count
+    acoustic_hop_samples: Count
 
     @property
     def semantic_hz(self) -> Fraction:
@@ -79,7 +80,7 @@ class Stage:
     crop_seconds: Fraction
     collapse_repeats: bool
     target_eos: bool
-    length_multiple: int = 1
+    length_multiple: Count = 1
 
     def __post_init__(self):
         for part in self.streams:
@@ -153,10 +154,10 @@ class Stage:
 
 def semantic_stage(
     rates: TokenizerRates = PAPER_RATES,
-    semantic_vocab: int = 1024,
-    crop_seconds: float = 30,
+    semantic_vocab: Count = 1024,
+    crop_seconds: Positive = 30,
     collapse_repeats: bool = True,
-    length_multiple: int = 1,
+    length_multiple: Count = 1,
 ) -> Stage:
     """Stage 1, p(z_t | z_<t): semantic tokens alone, closed with EOS at the end of an utterance."""
     return Stage(
@@ -173,12 +174,12 @@ def semantic_stage(
 
 def coarse_stage(
     rates: TokenizerRates = PAPER_RATES,
-    semantic_vocab: int = 1024,
-    codebook_size: int = 1024,
-    num_coarse_quantizers: int = 4,
-    crop_seconds: float = 10,
+    semantic_vocab: Count = 1024,
+    codebook_size: Count = 1024,
+    num_coarse_quantizers: Count = 4,
+    crop_seconds: Positive = 10,
     collapse_repeats: bool = True,
-    length_multiple: int = 1,
+    length_multiple: Count = 1,
 ) -> Stage:
     """Stage 2, p(y^{q<=Q'}_t | z, y_<t, y^{<q}_t): the coarse acoustic levels from all semantic tokens."""
     return Stage(
@@ -195,11 +196,11 @@ def coarse_stage(
 
 def fine_stage(
     rates: TokenizerRates = PAPER_RATES,
-    codebook_size: int = 1024,
-    num_coarse_quantizers: int = 4,
-    num_quantizers: int = 12,
-    crop_seconds: float = 3,
-    length_multiple: int = 1,
+    codebook_size: Count = 1024,
+    num_coarse_quantizers: Count = 4,
+    num_quantizers: Count = 12,
+    crop_seconds: Positive = 3,
+    length_multiple: Count = 1,
 ) -> Stage:
     """Stage 3, p(y^{q>Q'}_t | all y^{q<=Q'}, y^{q>Q'}_<t, y^{Q'<..<q}_t): the fine levels from the coarse ones."""
     if not 0 < num_coarse_quantizers < num_quantizers:

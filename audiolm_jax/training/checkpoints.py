@@ -23,6 +23,7 @@ from orbax.checkpoint import checkpoint_managers
 from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.parallel import hosts
 from audiolm_jax.training import checksums
+from audiolm_jax.training.saved_steps import checkpoint_folder, no_checkpoint, saved_steps
 
 SCHEMA_VERSION = 1
 VERSIONED_PACKAGES = ("audiolm_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -73,7 +74,7 @@ class Checkpoints:
         Raises:
           UserError: the folder cannot be made or written to.
         """
-        self._folder = Path(workdir).absolute() / "checkpoints"
+        self._folder = checkpoint_folder(workdir)
         self._keep = max(keep, 2)
         self._saving: int | None = None
         self._save_began = 0.0
@@ -265,13 +266,13 @@ def newest_whole(workdir: str | Path) -> int:
     Raises:
       UserError: the directory holds no such checkpoint.
     """
-    folder = _checkpoint_folder(workdir)
-    for step in _steps(folder):
+    folder = checkpoint_folder(workdir)
+    for step in saved_steps(workdir):
         reason = checksums.damage(folder / str(step))
         if reason is None:
             return step
         _log.warning("checkpoint %s/%d is damaged (%s); taking the one before", folder, step, reason)
-    raise UserError(f"no checkpoint in {workdir}; train there first")
+    raise no_checkpoint(workdir)
 
 
 def saved_leaves(workdir: str | Path, step: int) -> dict[str, Any]:
@@ -280,7 +281,7 @@ def saved_leaves(workdir: str | Path, step: int) -> dict[str, Any]:
     Raises:
       UserError: the checkpoint cannot be read.
     """
-    path = _checkpoint_folder(workdir) / str(step)
+    path = checkpoint_folder(workdir) / str(step)
     return _or_user_error(path, lambda: _reader().metadata(path).item_metadata["state"].tree)
 
 
@@ -299,7 +300,7 @@ def read_leaves(
     Raises:
       UserError: the checkpoint cannot be read.
     """
-    path = _checkpoint_folder(workdir) / str(step)
+    path = checkpoint_folder(workdir) / str(step)
     state = ocp.args.PyTreeRestore(
         wanted, restore_args=ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True
     )
@@ -321,8 +322,9 @@ def load_params(workdir: str | Path, step: int | None = None) -> tuple[dict[str,
     Raises:
       UserError: the directory holds no such checkpoint, or it cannot be read.
     """
-    if step is not None and step not in _steps(_checkpoint_folder(workdir)):
-        raise UserError(f"no checkpoint {step} in {workdir}; train there first")
+    if step is not None and step not in (steps := saved_steps(workdir)):
+        there = f"there are {', '.join(map(str, steps))}"
+        raise UserError(f"no checkpoint {step} in {workdir}; {there}") if steps else no_checkpoint(workdir)
     step = newest_whole(workdir) if step is None else step
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted = {
@@ -359,15 +361,6 @@ def leaf_name(path: tuple[Any, ...]) -> str:
 
 def _flat(state: Any) -> dict[str, Any]:
     return {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]}
-
-
-def _checkpoint_folder(workdir: str | Path) -> Path:
-    return Path(workdir).absolute() / "checkpoints"
-
-
-def _steps(folder: Path) -> list[int]:
-    """Steps that are saved in a folder, newest first."""
-    return sorted((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), reverse=True)
 
 
 def _reader() -> ocp.Checkpointer:

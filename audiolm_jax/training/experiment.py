@@ -16,7 +16,6 @@ from typing import Any
 
 import gin
 
-from audiolm_jax import files
 from audiolm_jax.classifier.learner import ClipClassifierLearner
 from audiolm_jax.data.corpora import Corpus, open_corpus
 from audiolm_jax.data.feed import TokenFeed
@@ -26,35 +25,16 @@ from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import MeshSizes
 from audiolm_jax.pretrained.imported_model import read_imported, read_imported_manifest
 from audiolm_jax.pretrained.kind import ENCODER
+from audiolm_jax.ranges import Positive, Whole
 from audiolm_jax.semantic.encoder import Encoder
-from audiolm_jax.training import loop
+from audiolm_jax.training import loop, settings
 from audiolm_jax.training.checkpoints import load_params
 from audiolm_jax.training.learner import Learner
 from audiolm_jax.training.loop import Feed, RunOptions, Sampler
 from audiolm_jax.training.warm_start import WarmStart, continue_from, init_from
+from audiolm_jax.training.work_directory import WorkDirectory, fixed_lines
 
 _ROOT = "audiolm_jax.training.experiment.Experiment"
-
-# What a run may be continued with other values of: how long it is, what is written when, and on which devices it runs.
-_FREE_MACROS = frozenset({
-    "STEPS",
-    "LOG_EVERY",
-    "EVAL_EVERY",
-    "SAMPLE_EVERY",
-    "CHECKPOINT_EVERY",
-    "CHECKPOINT_MINUTES",
-    "KEEP_CHECKPOINTS",
-    "CORPUS_CACHE",
-    "FEED_CACHE_BYTES",
-    "FEED_THREADS",
-    "FEED_WORKERS",
-    "MESH_DATA",
-    "MESH_FSDP",
-    "MESH_TENSOR",
-    "MESH_SLICES",
-    "MESH_SLICE_AXIS",
-    "RESUME",
-})
 
 # The shape of the w2v-BERT, in which k-means must agree with the training whose encoder it takes.
 _ENCODER_MACROS = frozenset({
@@ -113,10 +93,10 @@ class Experiment:
 
 def folder_corpora(
     folders: str | Sequence[str] | None,
-    heldout_speakers: int,
+    heldout_speakers: Whole,
     seed: int,
     kind: str = "folder",
-    segment_seconds: float = SEGMENT_SECONDS,
+    segment_seconds: Positive = SEGMENT_SECONDS,
     cache_dir: str | None = None,
 ) -> tuple[Corpus, ...]:
     """One corpus for each folder of audio; see `data.corpora.open_corpus` for the arguments.
@@ -155,7 +135,7 @@ def trained_encoder(workdir: str | None) -> Callable[[], Any]:
     if not workdir:
         raise UserError("k-means needs a trained encoder; give its work directory: --set W2V_BERT=DIR")
     path = Path(workdir) / "config.gin"
-    trained = _fixed_lines(path.read_text()) if path.exists() else []
+    trained = fixed_lines(path.read_text()) if path.exists() else []
     for name in _ENCODER_MACROS & macros().keys():
         before = [line for line in trained if line.startswith(f"{name} = ")]
         now = f"{name} = {macros()[name]!r}"
@@ -206,10 +186,10 @@ def train(
       UserError: whatever of it is the user's to mend, in one line.
     """
     experiment, text = load(exp, overrides, data)
-    workdir = Path(workdir)
+    directory = WorkDirectory(Path(workdir), text, experiment.resume)
     if hosts.is_main():
-        _claim(workdir, text, experiment.resume)
-    if hosts.from_main("finished", str(loop.finished(workdir, experiment.options))) == "True":
+        directory.check()
+    if hosts.from_main("finished", str(directory.finished(experiment.options.steps))) == "True":
         if hosts.is_main():
             print(f"{experiment.learner.name}: all {experiment.options.steps} steps are done in {workdir}")
         return 0
@@ -225,7 +205,7 @@ def train(
     loop.train(
         experiment.learner,
         experiment.feed,
-        workdir,
+        directory,
         experiment.options,
         experiment.mesh,
         experiment.sampler,
@@ -258,7 +238,7 @@ def parse(exp: str | Path, overrides: Sequence[str] = (), data: str | Sequence[s
 
     Raises:
       UserError: no such file, a syntax error, an unknown name, an override of a macro that does not exist, or a
-        binding that touches nothing.
+        binding that touches nothing, a value that its constructor does not take.
     """
     _add_search_paths()
     path = find(exp)
@@ -270,16 +250,17 @@ def parse(exp: str | Path, overrides: Sequence[str] = (), data: str | Sequence[s
         raise UserError(f"{path}: {first_line(error)}") from error
     finally:
         logging.disable(logging.NOTSET)
-    settings = [_setting(override) for override in overrides]
+    own, parameters = macros(), _parameters()
+    changes = [_setting(override, parameters) for override in overrides]
     if data:
-        settings.append(("DATA_DIR", data if isinstance(data, str) else tuple(data)))
-    known = set(macros())
-    for name, value in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
+        changes.append(("DATA_DIR", data if isinstance(data, str) else tuple(data)))
+    for name, value in changes:
+        if name not in own:
+            near = difflib.get_close_matches(name, own, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(own))}"
             raise UserError(f"{path} has no macro {name}; {hint}")
         gin.bind_parameter((name, "gin.macro", "value"), value)
+    _check_values(own, parameters)
     _check_all_used(path)
     try:
         gin.finalize()
@@ -330,15 +311,72 @@ def _add_search_paths() -> None:
         gin.add_config_file_search_path(str(root))
 
 
-def _setting(override: str) -> tuple[str, Any]:
-    """("STEPS", 100) of "STEPS=100"; what is no Python literal is a string, so that quotes are not needed."""
-    name, sign, text = override.partition("=")
-    if not sign or not name.strip():
+def _setting(override: str, parameters: dict[str, list[Any]]) -> tuple[str, Any]:
+    """("STEPS", 100) of "STEPS=100"; text needs no quotes, be it a Python literal or not (a folder named 2024)."""
+    name, sign, text = map(str.strip, override.partition("="))
+    if not sign or not name:
         raise UserError(f"--set {override}: write it as MACRO=VALUE")
     try:
-        return name.strip(), ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
-        return name.strip(), text.strip()
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return name, text
+    taken = [annotation for annotation in parameters.get(name, []) if not settings.fits(value, annotation)]
+    return name, text if taken and all(settings.fits(text, annotation) for annotation in taken) else value
+
+
+def _parameters() -> dict[str, list[Any]]:
+    """The annotations of all parameters that a macro, or a binding without a macro ("RunOptions.steps"), reaches."""
+    found: dict[str, list[Any]] = {}
+    for (_, selector), values in _bindings().items():
+        if selector == "gin.macro":
+            continue
+        annotations = settings.annotations(gin.config._REGISTRY[selector].wrapped)
+        for parameter, value in values.items():
+            name = _macro_of(value) or _binding_name(selector, parameter)
+            if parameter in annotations:
+                found.setdefault(name, []).append(annotations[parameter])
+    return found
+
+
+def _binding_name(selector: str, parameter: str) -> str:
+    return f"{selector.rpartition('.')[2]}.{parameter}"
+
+
+def _macro_of(value: Any) -> str | None:
+    """The name of the macro that a value of gin's configuration is, at the end of a chain of them; None if it is not."""
+    name = None
+    while isinstance(value, gin.config.ConfigurableReference) and value.config_key[1] == "gin.macro":
+        name = value.config_key[0]
+        value = macros().get(name)
+    return name
+
+
+def _check_values(own: dict[str, Any], parameters: dict[str, list[Any]]) -> None:
+    """Compares every value with the annotations of what it is bound to, before anything is built.
+
+    Args:
+      own: macros as the gin file has them, without the overrides.
+      parameters: see `_parameters`.
+
+    Raises:
+      UserError: a value of another type or out of range, with the name of its macro and what it takes.
+    """
+    values = {_binding_name(selector, parameter): value for (_, selector), bound in _bindings().items()
+              for parameter, value in bound.items()} | macros()
+    for name, annotations in parameters.items():
+        value = values[name]
+        if gin.config.ConfigurableReference in {type(one) for one in _leaves(value)}:
+            continue  # what its constructor makes
+        for annotation in annotations:
+            if not settings.fits(value, annotation):
+                usual = f" (the gin file has {own[name]!r})" if settings.fits(own.get(name), annotation) else ""
+                raise UserError(f"{name} is {value!r}, but takes {settings.takes(annotation)}{usual}")
+
+
+def _leaves(value: Any) -> list[Any]:
+    if not isinstance(value, (tuple, list)):
+        return [value]
+    return [leaf for one in value for leaf in _leaves(one)]
 
 
 def _check_all_used(path: Path) -> None:
@@ -360,32 +398,3 @@ def _check_all_used(path: Path) -> None:
         if (scope, selector) not in reached:
             what = f"macro {scope}" if selector == "gin.macro" else f"{selector}.{next(iter(values))}"
             raise UserError(f"{path}: {what} touches nothing; remove it, or use it where it should count")
-
-
-def _claim(workdir: Path, text: str, resume: str) -> None:
-    """Writes the configuration into the directory, or refuses one that holds another run.
-
-    Raises:
-      UserError: the directory holds a run with another configuration, or any run if `resume` is "never".
-    """
-    path = workdir / "config.gin"
-    if path.exists() and resume != "force":
-        if resume == "never":
-            raise UserError(f"{workdir} holds a run already; give another --workdir, or --set RESUME=auto")
-        before, now = _fixed_lines(path.read_text()), _fixed_lines(text)
-        if before != now:
-            changed = sorted(set(before) ^ set(now))[0]
-            was = f"'{changed}' there" if changed in before else f"not '{changed}' there"
-            raise UserError(f"{workdir} holds a run of another configuration ({was}); give another --workdir, or "
-                            "--set RESUME=force to continue it with the new one")
-    try:
-        files.replace_file(path, text.encode())
-    except OSError as error:
-        raise UserError(f"cannot write to {workdir}: {error.strerror}; change --workdir") from error
-
-
-def _fixed_lines(text: str) -> list[str]:
-    """The bindings that must stay as they are while a run goes on."""
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    return [line for line in lines if line.split(" = ")[0] not in _FREE_MACROS]

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,6 @@ import jax
 import numpy as np
 import tqdm
 
-from audiolm_jax import files
 from audiolm_jax.data.batches import BatchShapes
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel import hosts
@@ -24,6 +22,7 @@ from audiolm_jax.parallel.mesh import (
     make_mesh,
     mesh_context,
 )
+from audiolm_jax.ranges import Count, NotNegative, Seed, Whole
 from audiolm_jax.training.broken_step import RecentSteps
 from audiolm_jax.training.checkpoints import Checkpoints
 from audiolm_jax.training.learner import Batch, Learner
@@ -33,6 +32,7 @@ from audiolm_jax.training.progress import Clock, MetricTotals
 from audiolm_jax.training.state import TrainState
 from audiolm_jax.training.stop_signal import StopSignal
 from audiolm_jax.training.warm_start import WarmStart
+from audiolm_jax.training.work_directory import WorkDirectory
 
 _log = logging.getLogger(__name__)
 
@@ -93,20 +93,20 @@ class RunOptions:
       keep_checkpoints: how many stay; two at least.
     """
 
-    steps: int
-    seed: int = 0
-    log_every_steps: int = 50
-    eval_every_steps: int = 1000
-    sample_every_steps: int = 0
-    checkpoint_every_steps: int = 1000
-    checkpoint_every_minutes: float = 10.0
-    keep_checkpoints: int = 2
+    steps: Count
+    seed: Seed = 0
+    log_every_steps: Whole = 50
+    eval_every_steps: Whole = 1000
+    sample_every_steps: Whole = 0
+    checkpoint_every_steps: Whole = 1000
+    checkpoint_every_minutes: NotNegative = 10.0
+    keep_checkpoints: Count = 2
 
 
 def train(
     learner: Learner,
     feed: Feed,
-    workdir: str | Path,
+    workdir: str | Path | WorkDirectory,
     options: RunOptions,
     mesh_sizes: MeshSizes | None = None,
     sampler: Sampler | None = None,
@@ -124,7 +124,8 @@ def train(
     Args:
       learner: what is trained.
       feed: its batches.
-      workdir: where checkpoints, metrics.jsonl, tensorboard and, at the end, the file `done` go.
+      workdir: where checkpoints, metrics.jsonl, tensorboard and, at the end, the file `done` go. It is made when all
+        that can be refused has been, and no other training may use it meanwhile.
       options: lengths and periods.
       mesh_sizes: devices per mesh axis; all devices as `data` if not given.
       sampler: makes clips to listen to while it trains; only where one process has the whole model.
@@ -136,24 +137,29 @@ def train(
 
     Raises:
       UserError: the loss is not finite (the step is named), the batch does not fit the mesh, the checkpoint is of
-        another model, a file cannot be written (the last checkpoint stays whole).
+        another model, the directory is in use, a file cannot be written (the last checkpoint stays whole).
     """
-    workdir = Path(workdir)
-    _make_directory(workdir)
+    directory = workdir if isinstance(workdir, WorkDirectory) else WorkDirectory(Path(workdir))
+    workdir = directory.path
+    if warm_start is not None and not directory.holds_run:
+        warm_start.check()
     mesh = make_mesh(mesh_sizes or MeshSizes())
     sampler = sampler if hosts.count() == 1 else None
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mesh_context(mesh))
         stop = stack.enter_context(StopSignal())
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, options.keep_checkpoints)))
-        stack.enter_context(hosts.leaving_if_others_are_gone())  # closing the checkpoints would wait for them
-
         # Shapes first: what the state will look like and where each part of it lies, before any of it exists.
         program = make_program(learner, feed.batch_shapes(), feed.eval_batch_shapes(), mesh, options.seed)
         batch_size = program.batch_size
         rows = host_rows(mesh, batch_size)
         cursor = feed.initial_cursor()
+        # Data too, so that a new run that is refused leaves no directory behind.
+        first_batch = None if directory.holds_run else next(feed.batches(cursor, rows))[0]
+
+        stack.enter_context(directory.held())
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, options.keep_checkpoints)))
+        stack.enter_context(hosts.leaving_if_others_are_gone())  # closing the checkpoints would wait for them
 
         # Restore, or begin.
         totals = MetricTotals(report=(recent := RecentSteps(workdir, feed)).report)
@@ -167,7 +173,8 @@ def train(
             if hosts.is_main():
                 print(f"{learner.name}: resuming at step {int(state.step)}", flush=True)
         else:
-            state = program.init(global_batch(next(feed.batches(cursor, rows))[0], mesh, batch_size))
+            first_batch = first_batch or next(feed.batches(cursor, rows))[0]
+            state = program.init(global_batch(first_batch, mesh, batch_size))
             if warm_start is not None:
                 state, meta["origin"] = warm_start.apply(state, meta.get("fingerprints"))
         step = int(state.step)
@@ -246,7 +253,7 @@ def train(
         checkpoints.wait()
         # Stopped in the very last step, the run is not done: its evaluation is missing, and the next start makes it.
         if not stopped:
-            _mark_done(workdir, step)
+            directory.mark_done(step)
         elif hosts.is_main():
             seconds = checkpoints.take_save_seconds()
             _log.warning("%s: %s at step %d; saved%s. The same command goes on from there", learner.name, stopped, step,
@@ -279,26 +286,3 @@ def _amount(batch: Batch, feed: Feed, batch_size: int) -> tuple[float, str]:
 
 def _in_words(values: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-
-
-def _make_directory(workdir: Path) -> None:
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if hosts.is_main():
-            (workdir / "done").unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {workdir}: {error.strerror}; change --workdir") from error
-
-
-def finished(workdir: str | Path, options: RunOptions) -> bool:
-    """Whether a run in this directory has done all of `options.steps`."""
-    path = Path(workdir) / "done"
-    try:
-        return json.loads(path.read_text())["step"] >= options.steps
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def _mark_done(workdir: Path, step: int) -> None:
-    if hosts.is_main():
-        files.replace_file(workdir / "done", (json.dumps({"step": step}) + "\n").encode())

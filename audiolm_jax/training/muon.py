@@ -5,11 +5,15 @@ updates of the small SoundStream with Adam left the waveform at 0.4 dB SDR, with
 batch).
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import optax
 from optax.contrib import MuonDimensionNumbers
 from optax.contrib import muon as optax_muon
 
+from audiolm_jax.ranges import Count, NotNegative, Positive, Share, Whole
 from audiolm_jax.training.optimizers import learning_rate
 
 
@@ -53,13 +57,13 @@ def transformer_matrices(params):
 
 
 def muon(
-    peak_learning_rate: float,
-    warmup_steps: int,
-    total_steps: int,
+    peak_learning_rate: NotNegative,
+    warmup_steps: Whole,
+    total_steps: Count,
     schedule: str = "cosine",
-    beta: float = 0.9,
-    clip_norm: float = 1.0,
-    matrices=convolution_matrices,
+    beta: Share = 0.9,
+    clip_norm: Positive = 1.0,
+    matrices: Callable[[Any], Any] = convolution_matrices,
 ) -> optax.GradientTransformation:
     """Clip by global norm, Muon with updates of Adam's size (RMS 0.2 times the rate), and the given schedule.
 

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import optax
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.ranges import Count, NotNegative, Positive, Share, Whole
 
 SCHEDULES = ("rsqrt", "cosine", "constant")
 
 
 def learning_rate(
-    peak_learning_rate: float,
-    warmup_steps: int,
-    total_steps: int,
+    peak_learning_rate: NotNegative,
+    warmup_steps: Whole,
+    total_steps: Count,
     schedule: str = "rsqrt",
 ) -> optax.Schedule:
     """Linear warm-up from 0 to the peak over `warmup_steps` updates, then the schedule.
@@ -44,14 +45,14 @@ def learning_rate(
 
 
 def adam(
-    peak_learning_rate: float,
-    warmup_steps: int,
-    total_steps: int,
+    peak_learning_rate: NotNegative,
+    warmup_steps: Whole,
+    total_steps: Count,
     schedule: str = "rsqrt",
-    b1: float = 0.9,
-    b2: float = 0.98,
-    weight_decay: float = 0.0,
-    clip_norm: float | None = 1.0,
+    b1: Share = 0.9,
+    b2: Share = 0.98,
+    weight_decay: NotNegative = 0.0,
+    clip_norm: Positive | None = 1.0,
 ) -> optax.GradientTransformation:
     """Clip by global norm, Adam, decoupled weight decay (not on biases and norm scales), learning rate.
 

@@ -15,6 +15,7 @@ import optax
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel import hosts
 from audiolm_jax.training.checkpoints import leaf_name, newest_whole, read_leaves, saved_leaves
+from audiolm_jax.training.saved_steps import no_checkpoint, saved_steps
 from audiolm_jax.training.state import TrainState
 
 
@@ -32,6 +33,15 @@ class WarmStart:
     workdir: str
     parts: tuple[str, ...]
 
+    def check(self) -> None:
+        """Tells what is plain to see before anything is built.
+
+        Raises:
+          UserError: the folder is not the work directory of a training that has come to a checkpoint.
+        """
+        if not saved_steps(self.workdir):
+            raise UserError(f"{self.macro}: {no_checkpoint(self.workdir)}")
+
     def apply(self, state: TrainState, fingerprints: dict[str, str] | None = None) -> tuple[TrainState, dict[str, Any]]:
         """`state` with the other run's values in its parts, each read straight to where the state's own lies.
 
@@ -48,6 +58,7 @@ class WarmStart:
           UserError: there is no whole checkpoint, a value is missing there or has another shape, or CONTINUE_FROM
             names a run on tokens of other tokenizers.
         """
+        self.check()
         step = int(hosts.from_main(f"{self.macro} {self.workdir}", str(newest_whole(self.workdir))))
         kept = _schedule_counts(state.opt_state)
         leaves, tree = jax.tree_util.tree_flatten_with_path(state)

@@ -1,7 +1,5 @@
 """`audiolm train` on a directory: claimed by a configuration, resumed with the same, refused with another."""
 
-import json
-
 import pytest
 
 from audiolm_jax.errors import UserError
@@ -13,9 +11,11 @@ def trained(monkeypatch):
     """What reaches the loop, which is replaced."""
     calls = []
 
-    def train(learner, feed, workdir, options, *rest):
-        calls.append((learner, options))
-        (workdir / "done").write_text(json.dumps({"step": options.steps}))
+    def train(learner, feed, directory, options, *rest):
+        with directory.held():
+            calls.append((learner, options))
+            (directory.path / "checkpoints" / str(options.steps)).mkdir(parents=True)
+            directory.mark_done(options.steps)
 
     monkeypatch.setattr(loop, "train", train)
     return calls
@@ -48,3 +48,33 @@ def test_a_directory_with_a_run_can_be_refused_altogether(tmp_path, trained):
     run(tmp_path, "RESUME=never")
     with pytest.raises(UserError, match="holds a run already"):
         run(tmp_path, "RESUME=never")
+
+
+def test_a_directory_without_a_checkpoint_takes_another_configuration(tmp_path, monkeypatch, trained):
+    def ends_early(learner, feed, directory, *rest):
+        with directory.held():
+            (directory.path / "metrics.jsonl").write_text("")
+            (directory.path / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir(parents=True)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "train", ends_early)
+        run(tmp_path, "STEPS=10")
+    assert "BATCH_SIZE = 8" in (tmp_path / "config.gin").read_text()
+    assert run(tmp_path, "STEPS=10", "BATCH_SIZE=4", "RESUME=never") == 0
+    assert "BATCH_SIZE = 4" in (tmp_path / "config.gin").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "overrides", "message"),
+    [
+        ("codec_small", "speehc", [], "speehc"),
+        ("semantic_small", "tokens", [], "tokens"),
+        ("codec_small", "speech", ["INIT_FROM=nowhere"], "INIT_FROM: no checkpoint in nowhere: there is no"),
+        ("codec_small", "speech", ["MESH_DATA=7"], "MESH_DATA"),
+    ],
+)
+def test_a_refused_first_start_leaves_no_directory(tmp_path, monkeypatch, name, data, overrides, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        experiment.train(name, "work", overrides, data)
+    assert not (tmp_path / "work").exists()
