@@ -35,8 +35,8 @@ def from_plain(kind: Any, plain: Any, where: str) -> Any:
     """The inverse of `to_plain`.
 
     Args:
-        kind: a dataclass, or the type of one of its fields: int, float, str, bool, Fraction, None, tuple, dict, unions
-            of these, Any.
+        kind: a dataclass, or the type of one of its fields: int, float, str, bool, Fraction, None, tuple, dict,
+            Literal, unions of these, Any.
         plain: what `json.loads` gave; parts that are read already are taken as they are.
         where: names the place in errors, for example "manifest.json: codec.config".
 
@@ -76,6 +76,10 @@ def from_plain(kind: Any, plain: Any, where: str) -> Any:
         return plain
     if kind is type(None) and plain is None:
         return None
+    if origin is typing.Literal:
+        if plain in arguments:
+            return plain
+        raise UserError(f"{where} is {plain!r}, but must be {' or '.join(map(str, arguments))}")
     name = getattr(kind, "__name__", str(kind))
     raise UserError(f"{where} is {plain!r}, which is no {name}; the file is damaged or of another version")
 

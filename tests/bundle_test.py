@@ -82,6 +82,7 @@ def test_fractions_stay_exact():
         ({"num_layers": True}, "num_layers is True"),
         ({"unknown": 1}, "does not know"),
         ({"dropout": 2.0}, "dropout must lie"),
+        ({"compute_dtype": "float64"}, "compute_dtype is 'float64', but must be float32 or bfloat16"),
     ],
 )
 def test_wrong_configurations_name_the_place(change, message):

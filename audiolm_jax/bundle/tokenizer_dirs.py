@@ -18,7 +18,7 @@ from audiolm_jax.pretrained.kind import CODEC, ENCODER
 from audiolm_jax.pretrained.loaded import semantic_config, semantic_params
 from audiolm_jax.semantic.kmeans_learner import KMeansLearner
 from audiolm_jax.semantic.tokenizer import SemanticTokenizer
-from audiolm_jax.training import experiment
+from audiolm_jax.training import configuration, experiment
 from audiolm_jax.training.checkpoints import load_params
 
 
@@ -81,7 +81,7 @@ def semantic_of(folder: str | Path) -> TokenizerPart:
         "std": deviation.clip(1e-5),
         "centroids": arrays["collections"]["clusters"]["centroids"],
     }
-    encoder = experiment.macros().get("ENCODER")
+    encoder = configuration.macros().get("ENCODER")
     published = (_origin(read_imported_manifest(encoder, ENCODER), "encoder"),) if encoder else ()
     return TokenizerPart("k-means", SemanticTokenizer(tokenizer), params, meta, published)
 

@@ -34,7 +34,7 @@ from audiolm_jax.check.work import program_work
 from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.parallel.mesh import make_mesh
 from audiolm_jax.parallel.topology import Topology, open_topology, parse_topology
-from audiolm_jax.training import experiment
+from audiolm_jax.training import configuration, experiment
 from audiolm_jax.training.program import make_program
 
 NO_DATA = "no_data"
@@ -104,12 +104,12 @@ def check(
 def _build(exp, overrides, data) -> tuple[experiment.Experiment, dict[str, Any]]:
     """The experiment, with folders that nothing looks into, and its macros."""
     overrides, data = list(overrides), list(data) or NO_DATA
-    experiment.parse(exp, overrides, data)
-    if experiment.macros().get("W2V_BERT", NO_DATA) is None:
+    configuration.parse(exp, overrides, data)
+    if configuration.macros().get("W2V_BERT", NO_DATA) is None:
         # k-means wants the directory of its encoder; to compile it, no weights are needed.
         overrides.append(f"W2V_BERT={NO_DATA}")
     built, _ = experiment.load(exp, overrides, data)
-    return built, experiment.macros()
+    return built, configuration.macros()
 
 
 def _places(topology: Topology, chip: Chip | None, mesh: jax.sharding.Mesh) -> Places:

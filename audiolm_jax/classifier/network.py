@@ -57,6 +57,8 @@ class ClipClassifierConfig:
             raise UserError(f"a classifier needs at least two classes of different names, got {self.class_names[:3]}")
         if not self.channels or min(self.channels) < 1:
             raise UserError(f"channels must be positive numbers, got {self.channels}")
+        if self.hop_samples < 1:
+            raise UserError(f"sample_rate_hz {self.sample_rate_hz} has no sample in a hop of {self.hop_seconds} s")
         if self.frames >> self._num_pools < 1 or self.num_mels >> self._num_pools < 1:
             raise UserError(
                 f"{self._num_pools} growing blocks halve {self.frames} frames of {self.num_mels} mels to nothing; "

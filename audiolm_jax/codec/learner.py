@@ -13,6 +13,7 @@ from audiolm_jax.codec.discriminators import Discriminators
 from audiolm_jax.codec.losses import LossWeights, SpectralScales
 from audiolm_jax.codec.quantizer import QuantizerSettings
 from audiolm_jax.codec.soundstream import Decoder, Encoder, SoundStream, SoundStreamConfig
+from audiolm_jax.ranges import Range, Share, Whole
 from audiolm_jax.training.state import Metric, Metrics, TrainState
 
 
@@ -61,14 +62,19 @@ class SoundStreamLearner:
     loss_weights: LossWeights = LossWeights()
     scales: SpectralScales = SpectralScales()
     quantizer_settings: QuantizerSettings = QuantizerSettings()
-    quantizer_start_step: int = 0
-    discriminator_start_step: int = 0
-    full_rate_share: float = 0.0
-    average_decay: float = 0.0
+    quantizer_start_step: Whole = 0
+    discriminator_start_step: Whole = 0
+    full_rate_share: Share = 0.0
+    average_decay: Share = 0.0
     name: str = "codec"
 
     def __post_init__(self):
         self.quantizer_settings.num_start_latents(self.config.codebook_size)  # a refusal comes before the training
+
+    @property
+    def crop_range(self) -> Range:
+        """Samples of a crop: whole frames, and no fewer than the longest window of the loss."""
+        return Range(max(self.scales.window_samples), multiple_of=self.config.hop_samples)
 
     def _init_modules(self, rng: jax.Array, samples: jax.Array):
         encoder_rng, decoder_rng, discriminator_rng = jax.random.split(rng, 3)

@@ -1,6 +1,7 @@
 """What a SoundStream is trained to: spectra at six scales, the waveform, and what the discriminators see."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 from audiolm_jax import spectral
 from audiolm_jax.codec.conv1d import Judgement
 from audiolm_jax.errors import UserError
-from audiolm_jax.ranges import NotNegative
+from audiolm_jax.ranges import Count, NotNegative, Range
+
+Window = Annotated[int, Range(4, multiple_of=4)]  # in samples; hops are a quarter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +61,10 @@ class SpectralScales:
             45 dB below the loudest is inaudible and would otherwise cost as much as the rest.
     """
 
-    window_samples: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
-    num_mels: int | tuple[int, ...] = 64
-    fft_samples: int = 512
-    floor: float = 3e-3
+    window_samples: tuple[Window, ...] = (64, 128, 256, 512, 1024, 2048)
+    num_mels: Count | tuple[Count, ...] = 64
+    fft_samples: Count = 512
+    floor: NotNegative = 3e-3
 
     def __post_init__(self):
         if len(self.mels_by_window) != len(self.window_samples):

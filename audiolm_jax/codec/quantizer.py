@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.ranges import Count, Share, Whole
 
 # Scores of latents and entries that the k-means start holds at a time: 256 MB of float32.
 _SCORES_AT_ONCE = 1 << 26
@@ -74,10 +75,10 @@ class QuantizerSettings:
         kmeans_iterations: Lloyd iterations of the start, per level.
     """
 
-    decay: float = 0.99
-    dead_share: float = 0.05
-    start_latents: int = 0
-    kmeans_iterations: int = 10
+    decay: Share = 0.99
+    dead_share: Share = 0.05
+    start_latents: Whole = 0
+    kmeans_iterations: Count = 10
 
     def num_start_latents(self, codebook_size: int) -> int:
         """How many latents the start of codebooks of this size takes.

@@ -1,7 +1,7 @@
 """Sizes of the one Transformer that serves all three stages."""
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.ranges import Count, Range, Share
@@ -45,8 +45,8 @@ class TransformerConfig:
     gated_mlp: bool = False
     relative_buckets: Annotated[int, Range(2)] = 32
     relative_max_distance: Count = 128
-    param_dtype: str = "float32"
-    compute_dtype: str = "float32"
+    param_dtype: Literal["float32", "bfloat16"] = "float32"
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: str = "none"
     attention: str = "auto"
     unroll: bool = True

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiolm_jax.ranges import Count, Share
+from audiolm_jax.ranges import Count, Range, Share
 from audiolm_jax.semantic import kmeans
 from audiolm_jax.semantic.encoder import whole_frames
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
@@ -55,6 +55,11 @@ class KMeansLearner:
     decay: Share = 0.99
     restart_every_steps: Count = 10
     name: str = "kmeans"
+
+    @property
+    def crop_range(self) -> Range:
+        """Samples of a crop: one frame at least."""
+        return Range(self.tokenizer.encoder.hop_samples)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """Empty statistics and centroids around the trained encoder."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.ranges import Range
 from audiolm_jax.semantic.w2v_bert import Predictions, W2vBert, W2vBertConfig, pad_to_frames, quantizer_start
 from audiolm_jax.training.learner import Batch
 from audiolm_jax.training.state import Metric, Metrics, TrainState
@@ -34,6 +35,11 @@ class W2vBertLearner:
     def __post_init__(self):
         if self.remat not in ("none", "full"):
             raise UserError(f"remat is '{self.remat}', but must be none or full")
+
+    @property
+    def crop_range(self) -> Range:
+        """Samples of a crop: something is left of it beside a masked span."""
+        return Range((self.config.mask_span_frames + 1) * self.config.hop_samples)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """Fresh parameters; the quantizer starts from the k-means of this batch's front-end frames."""

@@ -12,6 +12,7 @@ For those who write a learner:
   `parallel.mesh.state_shardings` maps the names to the mesh; the optimizer's moments follow their parameters.
 - `collection_axes(batch)` is optional too, and names the axes of `collections` (or of those that are large) likewise.
   Without the two methods everything is replicated, and a mesh with `fsdp` refuses what is large.
+- `crop_range` (a `ranges.Range`, optional) tells how many samples a crop of audio must have.
 - `train_step` gets a key that is already folded with the step: the same state and batch give the same result, which
   is what makes a resumed run equal a straight one. Split it by purpose.
 - `state.step` counts from 0 and `train_step` returns it one higher.

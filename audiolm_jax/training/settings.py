@@ -50,6 +50,19 @@ def fits(value: Any, annotation: Any) -> bool:
     return annotation in _WORDS and isinstance(value, annotation)
 
 
+def as_wanted(value: Any, annotation: Any) -> Any:
+    """A value that fits, with whole numbers made numbers (2 to 2.0) where the annotation wants numbers."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return as_wanted(value, next(one for one in arguments if fits(value, one)))
+    if origin is typing.Annotated:
+        return as_wanted(value, arguments[0])
+    if origin is tuple:
+        wanted = arguments if Ellipsis not in arguments else arguments[:1] * len(value)
+        return tuple(map(as_wanted, value, wanted))
+    return float(value) if annotation is float else value
+
+
 def takes(annotation: Any) -> str:
     """What fits, in words: "a whole number of at least 1", "text or None"."""
     return " or ".join(dict.fromkeys(_alternatives(annotation)))

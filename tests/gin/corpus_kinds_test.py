@@ -4,7 +4,7 @@ import pytest
 
 from audiolm_jax.data.corpora import CORPUS_KINDS, FolderCorpus, LibriLightCorpus, MaestroCorpus
 from audiolm_jax.errors import UserError
-from audiolm_jax.training import experiment
+from audiolm_jax.training import configuration, experiment
 from audiolm_jax.training.work_directory import fixed_lines
 from tests.data.tiny_corpora import write_libri_light, write_maestro
 
@@ -36,6 +36,6 @@ def test_a_wrong_corpus_is_one_line(kind, folders, message):
 
 def test_another_place_of_the_index_is_no_other_run():
     first, second = (
-        experiment.parse("codec_small", [f"CORPUS_CACHE={name}"], "/nowhere") for name in ("/first", "/second")
+        configuration.parse("codec_small", [f"CORPUS_CACHE={name}"], "/nowhere") for name in ("/first", "/second")
     )
     assert first != second and fixed_lines(first) == fixed_lines(second)

@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import gin
 import jax
@@ -18,7 +19,7 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.semantic.w2v_bert import W2vBertConfig
-from audiolm_jax.training import experiment
+from audiolm_jax.training import configuration, experiment
 from audiolm_jax.training.warm_start import continue_from, init_from
 
 ROOT = Path(__file__).parents[2]
@@ -167,17 +168,99 @@ def test_a_run_starts_from_one_other_run_in_one_way():
     [
         ("STEPP=5", "no macro STEPP; did you mean STEPS"),
         ("STEPS", "MACRO=VALUE"),
-        ("SCHEDULE=linear", "rsqrt, cosine, constant"),
-        ("STRIDES=(2,4)", "strides need"),
+        ("SCHEDULE=linear", "rsqrt, cosine, constant; change SCHEDULE"),
+        ("STRIDES=(2,4)", "2 strides need 3 widths, not (64, 128, 256, 512); change STRIDES"),
         ("RESUME=maybe", "auto, force or never"),
         ("START_LATENTS=100", "START_LATENTS is 100, but 1024 entries"),
-        ("RESIDUAL_UNIT=half", "RESIDUAL_UNIT is 'half', but must be one of full, separable"),
+        ("RESIDUAL_UNIT=half", "RESIDUAL_UNIT is 'half', but takes full or separable"),
+        ("BATCH_SIZE=two", "BATCH_SIZE is 'two', but takes a whole number of at least 1 (the gin file has 8)"),
+        ("BATCH_SIZE=2.5", "BATCH_SIZE is 2.5, but takes a whole number of at least 1 (the gin file has 8)"),
+        ("BATCH_SIZE=True", "BATCH_SIZE is True, but takes a whole number"),
+        ("PEAK_LEARNING_RATE='fast'", "PEAK_LEARNING_RATE is 'fast', but takes a number of at least 0"),
+        ("PEAK_LEARNING_RATE=1e999", "PEAK_LEARNING_RATE is inf, but takes a number of at least 0"),
+        ("CROP_SAMPLES=1", "CROP_SAMPLES is 1, but takes a whole number of at least 2048 and a multiple of 320"),
+        ("CROP_SAMPLES=8001", "CROP_SAMPLES is 8001, but takes a whole number of at least 2048 and a multiple of 320"),
+        ("STRIDES=[2,4,5,8]", "STRIDES is [2, 4, 5, 8], but takes several in parentheses"),
+        ("GAIN_DB=3", "GAIN_DB is 3, but takes (a number, a number) in parentheses or None"),
+        ("COMPUTE_DTYPE=float16", "COMPUTE_DTYPE is 'float16', but takes float32 or bfloat16"),
+        ("CLIP_NORM=None", "CLIP_NORM is None, but takes a number above 0"),
+        ("BALANCE_SPEAKERS=no", "BALANCE_SPEAKERS is 'no', but takes True or False"),
+        ("GENERATOR_OPTIMIZER=@muon.muon()", "GENERATOR_OPTIMIZER is '@muon.muon()', but takes an object"),
+        ("SEED=" + "9" * 5000, "SEED is '99999"),
     ],
 )
 def test_a_wrong_override_is_one_line(override, message):
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         load("codec_small", override)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "message"),
+    [
+        ("w2v_bert_small", "CROP_SAMPLES=640", "CROP_SAMPLES is 640, but takes a whole number of at least 7040"),
+        ("kmeans_small", "CROP_SAMPLES=1", "CROP_SAMPLES is 1, but takes a whole number of at least 640"),
+        ("semantic_small", "CROP_SECONDS=0.001", "shorter than one joint frame (with --set CROP_SECONDS=0.001)"),
+        ("semantic_small", "EMBED_DIM=190", "embed_dim 190 is no multiple of num_heads 4; set head_dim; change"),
+        ("fine_small", "NUM_QUANTIZERS=4", "num_quantizers, got 4 and 4; a codec whose levels are all coarse"),
+        ("detector", "SAMPLE_RATE=1", "sample_rate_hz 1 has no sample in a hop of 0.01 s; change SAMPLE_RATE"),
+    ],
+)
+def test_a_value_that_does_not_go_with_the_others_is_one_line(name, override, message):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        load(name, override)
+    assert "\n" not in str(caught.value) and override.partition("=")[0] in str(caught.value)
+
+
+def probes(value):
+    """Wrong values for a macro that has a value of this kind, and odd ones."""
+    if isinstance(value, bool):
+        return ["two", 2, None]
+    if isinstance(value, (int, float)):
+        return ["two", "None", 2.5, 0, -1, (1,)]
+    if isinstance(value, tuple):
+        return [7, (), ("a",) * len(value), (0,) * len(value), list(value)]
+    return ["text", 7, (1, 2)]
+
+
+@pytest.mark.parametrize(
+    "name", ["codec_small", "w2v_bert_small", "kmeans_small", "coarse_small", "fine_small", "detector"]
+)
+def test_any_wrong_value_names_its_macro_or_builds(name):
+    load(name)
+    macros = configuration.macros()
+    refused = 0
+    for macro, usual in macros.items():
+        for value in probes(usual) if macro not in ("DATA_DIR", "W2V_BERT") else ():
+            try:
+                built, _ = load(name, f"{macro}={value}")
+            except UserError as error:
+                assert macro in str(error) and "\n" not in str(error), error
+                refused += 1
+            else:
+                batch = built.feed.batch_shapes()
+                assert jax.eval_shape(built.learner.init, jax.random.key(0), batch).step.shape == (), macro
+    assert refused > 2 * len(macros)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_macro_says_what_it_takes(name):
+    load(name)
+    known = configuration._parameters()
+    for macro in configuration.macros():
+        assert any(annotation is not Any for annotation in known.get(macro, [])), f"{macro}: no parameter is annotated"
+
+
+def test_whole_numbers_are_numbers_where_numbers_are_wanted():
+    built, text = load("w2v_bert_small", "MASK_START=0", "GAIN_DB=(-3, 3)")
+    start, gain_db = built.learner.config.mask_start_probability, built.feed.gain_db
+    assert (start, gain_db) == (0, (-3, 3)) and {type(one) for one in (start, *gain_db)} == {float}
+    assert "MASK_START = 0\n" in text  # as it was written: a run that began with it goes on
+
+
+def test_text_needs_no_quotes_where_only_text_fits():
+    assert load("codec_small", "INIT_FROM=2024")[0].init_from == "2024"
+    assert load("codec_small", "INIT_FROM=None")[0].init_from is None
 
 
 @pytest.mark.parametrize(
@@ -189,11 +272,18 @@ def test_a_wrong_override_is_one_line(override, message):
         ("include 'gin/run/nowhere.gin'", "gin/run/nowhere.gin"),
         ("from audiolm_jax import nowhere", "nowhere"),
         ("STEPS = = 3", "Unable to parse"),
+        ("STEPS = 2.5", "mine.gin: STEPS is 2.5, but takes a whole number of at least 1"),
+        ("loop.RunOptions.steps = 'all'", "mine.gin: RunOptions.steps is 'all', but takes a whole number"),
+        ("STEPS = (", "mine.gin"),
+        ("include 'mine.gin'", "mine.gin"),
     ],
 )
 def test_a_wrong_line_in_a_file_is_one_line(tmp_path, line, message):
     path = tmp_path / "mine.gin"
-    head = "from __gin__ import dynamic_registration\nfrom audiolm_jax.codec import soundstream\n"
+    head = (
+        "from __gin__ import dynamic_registration\nfrom audiolm_jax.codec import soundstream\n"
+        "from audiolm_jax.training import loop\n"
+    )
     path.write_text(f"{head}include 'gin/exp/codec_small.gin'\n{line}\n")
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         experiment.load(path, [], "/nowhere")
@@ -203,10 +293,10 @@ def test_a_wrong_line_in_a_file_is_one_line(tmp_path, line, message):
 def test_names_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("codec_small", "codec_small.gin", "gin/exp/codec_small.gin"):
-        assert experiment.find(name) == ROOT / "gin" / "exp" / "codec_small.gin"
+        assert configuration.find(name) == ROOT / "gin" / "exp" / "codec_small.gin"
     assert load("codec_small")[0].learner.name == "codec"
     with pytest.raises(UserError, match="codec_smal'.*codec_small"):
-        experiment.find("codec_smal")
+        configuration.find("codec_smal")
 
 
 def test_data_must_be_named():
