@@ -62,6 +62,26 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+class _ExperimentHelp(argparse.Action):
+    """--help of a command that takes an experiment: after its name, the list of its macros."""
+
+    def __init__(self, option_strings, dest):
+        super().__init__(
+            option_strings, argparse.SUPPRESS, nargs=0, help="show this, or after EXP the macros that --set changes"
+        )
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if namespace.experiment is None:
+            parser.print_help()
+        else:
+            try:
+                sys.stdout.write(commands.describe_experiment(namespace.experiment, namespace.overrides))
+            except UserError as error:
+                raise SystemExit(_fail(parser.prog.removeprefix("audiolm "), str(error))) from error
+            print(f"\nthe command's own arguments: {parser.prog} --help")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     from audiolm_jax import __version__
 
@@ -71,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"audiolm_jax {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
-    def command(name, run, summary, example):
+    def command(name, run, summary, example, add_help=True):
         added = subparsers.add_parser(
             name,
             help=summary,
@@ -79,33 +99,42 @@ def _parser() -> argparse.ArgumentParser:
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            add_help=add_help,
         )
         added.set_defaults(run=run)
         return added
+
+    def add_experiment(added):
+        added.add_argument("-h", "--help", action=_ExperimentHelp)
+        added.add_argument("experiment", metavar="EXP", help="a gin file, or the name of one in gin/exp")
+        added.add_argument(
+            "--set", action="append", default=[], metavar="MACRO=VALUE", dest="overrides",
+            help="change a macro of the gin file, all of which `EXP --help` lists; may be repeated",
+        )  # fmt: skip
 
     train = command(
         "train",
         commands.train,
         "Train a codec, a semantic tokenizer or a stage; started again, the run goes on where it was.",
-        "audiolm train codec_small --data speech/ --workdir work/codec --set STEPS=2000",
+        "audiolm train codec_small --data speech/ --workdir work/codec --set STEPS=2000\n"
+        "  audiolm train codec_small --help",
+        add_help=False,
     )
-    train.add_argument("experiment", metavar="EXP", help="a gin file, or the name of one in gin/exp")
+    add_experiment(train)
     train.add_argument("--workdir", required=True, metavar="DIR", help="checkpoints, logs and figures of the run")
     train.add_argument(
         "--data", action="append", metavar="DIR", help="folder of audio, or of tokens for a stage; may be repeated"
     )
-    train.add_argument(
-        "--set", action="append", default=[], metavar="MACRO=VALUE", dest="overrides",
-        help="change a macro of the gin file; may be repeated",
-    )  # fmt: skip
 
     check = command(
         "check",
         commands.check,
         "Compile a training for a TPU slice that is not at hand: does it fit, how fast can it be, what does it send.",
-        "audiolm check coarse_librilight_paper --topology v4:2x2x4 --set REMAT=none --json -",
+        "audiolm check coarse_librilight_paper --topology v4:2x2x4 --set REMAT=none --json -\n"
+        "  audiolm check coarse_librilight_paper --help",
+        add_help=False,
     )
-    check.add_argument("experiment", metavar="EXP", help="a gin file, or the name of one in gin/exp")
+    add_experiment(check)
     check.add_argument(
         "--topology", default="v4:2x2x4", metavar="NAME",
         help="chip and shape: v4:2x2x4 (default), v5e:4x4, v5p:4x4x4, v6e:8x8 ...; cpu:N for N simulated devices",
@@ -113,10 +142,6 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--slices", type=arguments.positive, default=1, metavar="N", help="how many such slices (default 1)"
     )
-    check.add_argument(
-        "--set", action="append", default=[], metavar="MACRO=VALUE", dest="overrides",
-        help="change a macro of the gin file; may be repeated",
-    )  # fmt: skip
     check.add_argument(
         "--data", action="append", default=[], metavar="DIR", help="needed only where classes are counted in a folder"
     )

@@ -23,6 +23,13 @@ def train(args: Namespace) -> int:
         return train(args.experiment, args.workdir, args.overrides, args.data)
 
 
+def describe_experiment(experiment: str, overrides: list[str]) -> str:
+    """The macros of an experiment, with their values and what they mean."""
+    from audiolm_jax.training.macro_list import in_words
+
+    return in_words(experiment, overrides)
+
+
 def check(args: Namespace) -> int:
     """Compiles a training for devices that need not be there, and tells what it needs of them."""
     from audiolm_jax.check.check import check

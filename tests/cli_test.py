@@ -70,6 +70,20 @@ def test_every_command_explains_itself_with_an_example(capsys, command):
     assert f"example:\n  audiolm {command} " in out
 
 
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_help_after_an_experiment_lists_its_macros(capsys, command):
+    code, out, err = run(capsys, command, "codec_small", "--set", "STEPS=7", "--help")
+    assert code == 0 and err == "" and out.startswith("A small SoundStream on a folder of speech")
+    lines = out.splitlines()
+    assert "  STEPS = 7                         [updates] of the whole run, counted from its beginning" in lines
+    assert "  MUON_MATRICES = @muon.convolution_matrices" in lines and max(map(len, lines)) <= 120
+    assert f"audiolm {command} --help" in lines[-1]
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0 and "EXP --help" in out
+    assert_one_line_mistake(*run(capsys, command, "codec_smal", "--help"), "codec_smal", "codec_small")
+    assert_one_line_mistake(*run(capsys, command, "codec_small", "--set", "STEPS=x", "--help"), "STEPS", "whole number")
+
+
 def test_top_level_help_and_version(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0 and all(command in out for command in COMMANDS)
@@ -88,6 +102,8 @@ def test_top_level_help_and_version(capsys):
         (["train", "codec_small", "--workdir", "w", "--data", "nowhere"], ["nowhere"]),
         (["train", "codec_small", "--workdir", "w", "--data", "tests", "--set", "STEP=3"], ["STEP", "STEPS"]),
         (["train", "codec_small", "--workdir", "w", "--data", "tests", "--set", "STEPS"], ["MACRO=VALUE"]),
+        (["train", "codec_small", "--workdir", "w", "--data", "tests", "--set", "BATCH_SIZE=two"], ["BATCH_SIZE"]),
+        (["train", "codec_small", "--workdir", "w", "--data", "tests", "--set", "CROP_SAMPLES=1"], ["CROP_SAMPLES"]),
         (["train", "codec_small", "--workdir", "w", "--bogus"], ["--bogus", "audiolm train --help"]),
         (["check"], ["EXP"]),
         (["check", "coarse_small", "--topology", "v4:3x3x3"], ["v4:3x3x3", "v4:2x2x1", "v6e", "cpu:N"]),
@@ -115,6 +131,7 @@ def test_mistakes_are_one_line(capsys, monkeypatch, tmp_path, argv, words):
     (tmp_path / "tests").mkdir()
     write_audio(tmp_path / "tests" / "a.wav", Waveform(np.zeros(100), 16_000))
     assert_one_line_mistake(*run(capsys, *argv), *words)
+    assert not (tmp_path / "w").exists()
 
 
 def test_a_process_ends_with_the_code_and_the_line_alone():
