@@ -29,6 +29,10 @@ class Phase(NamedTuple):
     quantizes: bool
     judges: bool
 
+    def __str__(self) -> str:
+        quantizer = "through the quantizer" if self.quantizes else "without quantizer"
+        return quantizer + (", with discriminators" if self.judges else "")
+
 
 @dataclasses.dataclass(frozen=True)
 class SoundStreamLearner:

@@ -20,11 +20,11 @@ from audiolm_jax.training.learner import Batch
 from audiolm_jax.training.state import Metric, Metrics, TrainState
 
 
-class Phase(enum.Enum):
+class Phase(enum.StrEnum):
     """What a step does; each is compiled on its own."""
 
-    STATISTICS = "accumulates mean and deviation"
-    CLUSTERS = "moves the centroids"
+    STATISTICS = "mean and deviation"
+    CLUSTERS = "centroids"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,11 +115,12 @@ class _EventFile:
 
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         folder.mkdir(parents=True, exist_ok=True)
+        written_before = any(folder.glob("events.out.tfevents.*"))
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
         self._records = RecordWriter(open(folder / name, "ab"))
         self._append(self._event(wall_time=time.time(), file_version="brain.Event:2"))
-        if resumed_step:
-            # TensorBoard then forgets what a killed run wrote beyond its last checkpoint.
+        if resumed_step or written_before:
+            # TensorBoard then forgets what a killed run wrote beyond its last checkpoint, or before its first.
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._append(self._event(wall_time=time.time(), step=resumed_step + 1, session_log=start))
 

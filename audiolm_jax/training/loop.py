@@ -2,15 +2,14 @@
 
 import contextlib
 import dataclasses
+import itertools
 import logging
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import numpy as np
-import tqdm
 
 from audiolm_jax.data.batches import BatchShapes
 from audiolm_jax.errors import UserError
@@ -28,7 +27,7 @@ from audiolm_jax.training.checkpoints import Checkpoints
 from audiolm_jax.training.learner import Batch, Learner
 from audiolm_jax.training.logging import RunLog
 from audiolm_jax.training.program import make_program, sample_key
-from audiolm_jax.training.progress import Clock, MetricTotals
+from audiolm_jax.training.progress import Clock, FirstCalls, MetricTotals, StepBar
 from audiolm_jax.training.state import TrainState
 from audiolm_jax.training.stop_signal import StopSignal
 from audiolm_jax.training.warm_start import WarmStart
@@ -148,7 +147,8 @@ def train(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mesh_context(mesh))
-        stop = stack.enter_context(StopSignal())
+        stop = stack.enter_context(StopSignal(learner.name))
+        first_calls = FirstCalls(learner.name, shown=hosts.is_main())
         # Shapes first: what the state will look like and where each part of it lies, before any of it exists.
         program = make_program(learner, feed.batch_shapes(), feed.eval_batch_shapes(), mesh, options.seed)
         batch_size = program.batch_size
@@ -174,7 +174,8 @@ def train(
                 print(f"{learner.name}: resuming at step {int(state.step)}", flush=True)
         else:
             first_batch = first_batch or next(feed.batches(cursor, rows))[0]
-            state = program.init(global_batch(first_batch, mesh, batch_size))
+            with first_calls.of("the initial state"):
+                state = program.init(global_batch(first_batch, mesh, batch_size))
             if warm_start is not None:
                 state, meta["origin"] = warm_start.apply(state, meta.get("fingerprints"))
         step = int(state.step)
@@ -187,7 +188,9 @@ def train(
             """Writes the held-out metrics; a request to stop cuts it short, and the next start evaluates again."""
             held_out = MetricTotals()
             for batch in feed.eval_batches(rows):
-                held_out.add(step, program.eval_step(state, global_batch(batch, mesh, batch_size)))
+                with first_calls.of("the evaluation", progress):
+                    metrics = program.eval_step(state, global_batch(batch, mesh, batch_size))
+                held_out.add(step, metrics)
                 if asked := agreement.decide(stop.received, False).stop:
                     return asked
             if (values := held_out.take()) and hosts.is_main():
@@ -196,22 +199,14 @@ def train(
             return None
 
         def listen() -> None:
-            for clip in sampler(learner, feed, state, sample_key(options.seed, step)):
+            with first_calls.of("the clips", progress):
+                clips = sampler(learner, feed, state, sample_key(options.seed, step))
+            for clip in clips:
                 run_log.audio(step, clip.name, clip.samples, clip.sample_rate_hz)
 
         agreement = hosts.Agreement()  # on when to stop and when to save, among all processes
         clock = Clock(options.checkpoint_every_minutes)
-        progress = stack.enter_context(
-            tqdm.tqdm(
-                total=options.steps,
-                initial=step,
-                desc=learner.name,
-                unit="step",
-                dynamic_ncols=True,
-                mininterval=1.0 if sys.stderr.isatty() else 30.0,  # a log file needs no line a second
-                disable=not hosts.is_main(),
-            )
-        )
+        progress = stack.enter_context(StepBar(learner.name, options.steps, step, shown=hosts.is_main()))
         stopped = None
         unevaluated = restored is not None and _due(step, options.eval_every_steps, options)
         if unevaluated and hosts.from_main("evaluated", str(run_log.last_eval_step)) != str(step):
@@ -220,9 +215,14 @@ def train(
         batches = feed.batches(cursor, rows) if step < options.steps and not stopped else ()
         for batch, next_cursor in batches:
             recent.note(step + 1, cursor, batch)
-            coming = (global_batch(each, mesh, batch_size) for each, _ in feed.batches(cursor, rows))
-            state = program.start(state, step, coming)
-            state, metrics = program.train_step(state, global_batch(batch, mesh, batch_size), program.phase(step))
+            if count := program.start_batches(step):
+                coming = (global_batch(each, mesh, batch_size) for each, _ in feed.batches(cursor, rows))
+                with first_calls.of("what a phase starts from", clock, progress):
+                    state = program.start(state, itertools.islice(coming, count))
+            phase = program.phase(step)
+            what = "the training step" if phase is None else f"the training step ({phase})"
+            with first_calls.of(what, clock, progress):
+                state, metrics = program.train_step(state, global_batch(batch, mesh, batch_size), phase)
             totals.add(step + 1, metrics)  # waits for the figures of the step BEFORE, and checks them
             cursor, step = next_cursor, step + 1
             clock.tick(*_amount(batch, feed, batch_size))

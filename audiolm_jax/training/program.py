@@ -5,7 +5,6 @@ The training loop runs them; `audiolm check` compiles the same ones for a machin
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
@@ -35,8 +34,8 @@ class Program:
       train_step: (state, batch, phase) -> (next state, metrics); the memory of `state` is reused for the next one, and
         each phase is compiled on its own.
       phase: step -> the phase that the learner is in; None for a learner that has none.
-      start: (state, step, batches) -> the state with which the step begins, after what the learner does once before it
-        on the first of the batches; see `training.learner`.
+      start_batches: step -> how many of the coming batches `start` takes before it; 0 where nothing starts.
+      start: (state, batches) -> the state with which the step begins; see `training.learner`.
       eval_step: (state, eval_batch) -> metrics.
 
     `init`, `train_step` and `eval_step` are jitted; call and lower them within `parallel.mesh.mesh_context(mesh)`.
@@ -49,7 +48,8 @@ class Program:
     init: Callable[[Batch], TrainState]
     train_step: Callable[[TrainState, Batch, Hashable], tuple[TrainState, Metrics]]
     phase: Callable[[int], Hashable]
-    start: Callable[[TrainState, int, Iterable[Batch]], TrainState]
+    start_batches: Callable[[int], int]
+    start: Callable[[TrainState, Iterable[Batch]], TrainState] | None
     eval_step: Callable[[TrainState, Batch], Metrics]
 
     @property
@@ -103,6 +103,7 @@ def make_program(
             static_argnums=2,
         ),
         phase=getattr(learner, "phase", lambda step: None),
+        start_batches=functools.partial(_start_batches, learner, batch),
         start=_start(learner, batch, shardings, seed),
         eval_step=jax.jit(
             learner.eval_step, in_shardings=(shardings, _shardings(eval_batch)), out_shardings=replicated(mesh)
@@ -110,10 +111,14 @@ def make_program(
     )
 
 
+def _start_batches(learner: Learner, batch_shapes: BatchShapes, step: int) -> int:
+    return learner.start_batches(step, batch_shapes) if hasattr(learner, "start_batches") else 0
+
+
 def _start(learner: Learner, batch_shapes: BatchShapes, shardings: TrainState, seed: int):
-    """`Program.start` of a learner."""
+    """`Program.start` of a learner; None for one that starts nothing."""
     if not hasattr(learner, "start"):
-        return lambda state, step, batches: state
+        return None
     features = jax.jit(learner.start_features, in_shardings=(shardings, _shardings(batch_shapes)))
 
     def begin(state: TrainState, gathered: list[jax.Array]) -> TrainState:
@@ -121,14 +126,7 @@ def _start(learner: Learner, batch_shapes: BatchShapes, shardings: TrainState, s
         return learner.start(state, gathered, jax.random.fold_in(key, state.step))
 
     begin = jax.jit(begin, out_shardings=shardings, donate_argnums=0)
-
-    def start(state: TrainState, step: int, batches: Iterable[Batch]) -> TrainState:
-        count = learner.start_batches(step, batch_shapes)
-        if not count:
-            return state
-        return begin(state, [features(state, batch) for batch in itertools.islice(batches, count)])
-
-    return start
+    return lambda state, batches: begin(state, [features(state, batch) for batch in batches])
 
 
 def sample_key(seed: int, step: int) -> jax.Array:

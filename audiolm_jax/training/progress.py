@@ -1,10 +1,15 @@
-"""What the loop counts between two log lines: metrics, speed, and the time since the last save."""
+"""What the loop counts and shows: metrics and speed between two log lines, the time left, and when it compiles."""
 
+import contextlib
 import math
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import jax
+import tqdm
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.training.state import Metrics
@@ -81,7 +86,7 @@ class Clock:
         self._unit = unit
 
     def rates(self, save_seconds: float | None = None) -> dict[str, float]:
-        """Rates since the last restart, and restarts; the first call's include compilation.
+        """Rates since the last restart, and restarts.
 
         `save_seconds`: how long a checkpoint took, if one was completed since.
         """
@@ -100,6 +105,10 @@ class Clock:
         """Begins to count anew: after an evaluation, so that a rate is of training alone."""
         self._start, self._steps, self._amount = time.monotonic(), 0, 0.0
 
+    def leave_out(self, seconds: float) -> None:
+        """Does not count the last `seconds`, in which something was compiled."""
+        self._start += seconds
+
     def save_is_due(self) -> bool:
         """Whether the last save is long enough ago."""
         return 0 < self._save_every_seconds <= time.monotonic() - self._last_save
@@ -107,3 +116,81 @@ class Clock:
     def saved(self) -> None:
         """A save was started now."""
         self._last_save = time.monotonic()
+
+
+class StepBar(tqdm.tqdm):
+    """The line with steps, speed and the time left; it stays on the screen when the run ends."""
+
+    def __init__(self, name: str, steps: int, done: int, shown: bool):
+        """`done` of `steps` are behind; not `shown` by processes other than the first."""
+        super().__init__(
+            total=steps,
+            initial=done,
+            desc=name,
+            unit="step",
+            dynamic_ncols=True,
+            mininterval=1.0 if sys.stderr.isatty() else 30.0,  # a log file needs no line a second
+            disable=not shown,
+        )
+
+    def leave_out(self, seconds: float) -> None:
+        """Does not count the last `seconds`: the time left is that of steps, which are compiled once."""
+        if not self.disable:
+            self.start_t += seconds
+            self.last_print_t += seconds
+
+
+class Timer(Protocol):
+    """What counts time that passes."""
+
+    def leave_out(self, seconds: float) -> None:
+        """Does not count the last `seconds`."""
+
+
+# A program that is compiled sooner is not spoken of, and how often is told that one still is.
+_QUIET_SECONDS, _TOLD_EVERY_SECONDS = 1.0, 30.0
+
+
+class FirstCalls:
+    """Tells of first calls of jitted functions, which compile them for seconds to many minutes."""
+
+    def __init__(self, name: str, shown: bool):
+        """`name`: of the learner; nothing is told if not `shown`."""
+        self._name, self._shown = name, shown
+        self._called: set[str] = set()
+
+    @contextlib.contextmanager
+    def of(self, what: str, *timers: Timer) -> Iterator[None]:
+        """Around every call of one function: tells that `what` is compiled, if this is the first.
+
+        The timers leave the time of a first call out.
+        """
+        if what in self._called:
+            yield
+            return
+        self._called.add(what)
+        began, ended = time.monotonic(), threading.Event()
+        teller = threading.Thread(target=self._tell, args=(what, began, ended), daemon=True, name="compiling")
+        teller.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            teller.join()
+        seconds = time.monotonic() - began
+        if seconds > _QUIET_SECONDS:
+            self._write(f"compiled {what} in {seconds:.0f} s")
+        for timer in timers:
+            timer.leave_out(seconds)
+
+    def _tell(self, what: str, began: float, ended: threading.Event) -> None:
+        if ended.wait(_QUIET_SECONDS):
+            return
+        self._write(f"compiling {what}; this happens once")
+        while not ended.wait(_TOLD_EVERY_SECONDS):
+            self._write(f"still compiling {what}, {time.monotonic() - began:.0f} s")
+
+    def _write(self, line: str) -> None:
+        if self._shown:
+            tqdm.tqdm.write(f"{self._name}: {line}", file=sys.stderr)
+            sys.stderr.flush()

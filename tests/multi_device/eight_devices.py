@@ -5,7 +5,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import sys
 import tempfile
@@ -54,7 +53,8 @@ def run(learner, batch, sizes, devices, first_state=None):
         leaves = jax.tree.leaves(state.params)
         held = sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves) / sum(leaf.nbytes for leaf in leaves)
         for step in range(STEPS):
-            state = program.start(state, step, itertools.repeat(placed))
+            if count := program.start_batches(step):
+                state = program.start(state, [placed] * count)
             with jax.transfer_guard("disallow"):
                 state, step_metrics = program.train_step(state, placed, program.phase(step))
             metrics.append({name: metric.value for name, metric in step_metrics.items() if metric.weight > 0})

@@ -53,6 +53,18 @@ def test_resuming_drops_what_was_written_beyond_the_checkpoint(tmp_path, accumul
     log.close()
     assert [line["loss"] for line in read_metrics(tmp_path)] == [1.0, 2.0, 3.0, 40.0]
 
+
+
+def test_a_run_that_begins_anew_forgets_one_without_a_checkpoint(tmp_path, accumulate):
+    for loss in (1.0, 2.0):
+        log = RunLog(tmp_path)
+        log.scalars(1, "train", {"loss": loss})
+        if loss == 1.0:
+            log.scalars(2, "train", {"loss": loss})
+        log.close()
+    assert [(event.step, event.value) for event in accumulate(tmp_path).Scalars("train/loss")] == [(1, 2.0)]
+
+
 def test_without_tensorboard_the_figures_are_kept_and_a_line_says_so(tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     log = RunLog(tmp_path)
