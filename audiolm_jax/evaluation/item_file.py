@@ -7,6 +7,10 @@ import numpy as np
 
 from audiolm_jax.errors import UserError
 
+HEADER = "#file onset offset #phone prev-phone next-phone speaker"
+_COLUMNS = ("file", "onset", "offset", "phone", "prev-phone", "next-phone", "speaker")
+_OTHER_NAMES = {"filename": "file", "previous-phone": "prev-phone", "talker": "speaker"}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Names:
@@ -51,40 +55,62 @@ class ItemFile:
 
 
 def read_item_file(path: str | Path) -> ItemFile:
-    """Reads an item file: a header line, whatever it says, then rows of seven fields with white space between them.
+    """Reads an item file: a header line that names the columns, then a row for each item, white space between fields.
 
-    The fields are file, onset, offset (seconds), phone, previous phone, next phone and speaker. Empty lines count
-    nowhere.
+    The columns are those of HEADER, in any order; others may stand beside them. Empty lines count nowhere.
 
     Raises:
-        UserError: the file is missing, not UTF-8 text or has no rows, or a row has another number of fields, or times
-            that are not numbers.
+        UserError: the file is missing, not UTF-8 text or has no rows; its first line does not name every column once; a
+            row has another number of fields than the header, or times that are not numbers.
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"there is no item file {path}; give --item a file in Libri-light's format") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text; give --item a file in Libri-light's format") from error
-    rows = [(number, line.split()) for number, line in enumerate(lines[1:], 2) if line.strip()]
+    numbered = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise UserError(f"{path} is empty; give --item a file in Libri-light's format")
+    (_, header), *rows = numbered
+    place = _places(path, header)
     if not rows:
         raise UserError(f"{path} has no rows behind its header line; give --item a file in Libri-light's format")
     for number, fields in rows:
-        if len(fields) != 7:
-            raise UserError(
-                f"{path}, line {number}: {len(fields)} fields, but an item has seven: "
-                "file onset offset phone previous-phone next-phone speaker"
-            )
-    columns = list(zip(*(fields for _, fields in rows), strict=True))
+        if len(fields) != len(header):
+            raise UserError(f"{path}, line {number}: {len(fields)} fields, but the header has {len(header)} columns")
+    column = {name: [fields[at] for _, fields in rows] for name, at in place.items()}
+    contexts = zip(column["prev-phone"], column["next-phone"], strict=True)
     return ItemFile(
-        files=Names.of(columns[0]),
-        onset_seconds=_seconds(path, rows, 1),
-        offset_seconds=_seconds(path, rows, 2),
-        phones=Names.of(columns[3]),
-        contexts=Names.of([f"{before}+{after}" for before, after in zip(columns[4], columns[5], strict=True)]),
-        speakers=Names.of(columns[6]),
+        files=Names.of(column["file"]),
+        onset_seconds=_seconds(path, rows, place["onset"]),
+        offset_seconds=_seconds(path, rows, place["offset"]),
+        phones=Names.of(column["phone"]),
+        contexts=Names.of([f"{before}+{after}" for before, after in contexts]),
+        speakers=Names.of(column["speaker"]),
     )
+
+
+def _places(path: Path, header: list[str]) -> dict[str, int]:
+    """Where the header has each column."""
+    names = [_column(field) for field in header]
+    for name in _COLUMNS:
+        if name not in names:
+            found = " ".join(header)
+            raise UserError(
+                f"{path}: the first line names no column {name} ({found[:80]!r}); begin the file with the line "
+                f"'{HEADER}', the columns in the order that the rows have"
+            )
+        if names.count(name) > 1:
+            raise UserError(f"{path}: the first line names the column {name} twice; remove one of the two columns")
+    return {name: names.index(name) for name in _COLUMNS}
+
+
+def _column(field: str) -> str:
+    """The name of a column as HEADER has it, from the ways of writing it."""
+    name = field.lstrip("#").lower().replace("_", "-")
+    return _OTHER_NAMES.get(name, name)
 
 
 def _seconds(path: Path, rows: list[tuple[int, list[str]]], column: int) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 The rules of VERSION, in this order:
 
-1. Curly apostrophes and accents that stand for them become straight ones.
+1. Characters that are not seen go (soft hyphens, joiners, byte-order marks), so that they part no word; a zero-width
+   space, which does part words, stays. Curly apostrophes, and primes, accents and letters that stand for them, become
+   straight ones.
 2. Unicode NFKC, so that ligatures, full-width letters and other variants become plain ones; then lower case.
 3. Commas between groups of three digits go ("1,005" becomes 1005).
 4. An apostrophe between two letters stays ("don't"); every other character that is no letter, mark or number becomes a
@@ -19,7 +21,7 @@ Spelling is left as it is: "colour" and "color" are two words.
 import re
 import unicodedata
 
-VERSION = "english-1"
+VERSION = "english-2"
 SUMMARY = (
     f"{VERSION}: NFKC, lower case, apostrophes kept inside words, other punctuation and hyphens to space, "
     "whole numbers below a million as English words, single spaces"
@@ -30,7 +32,8 @@ _SMALL = (
     "eighteen nineteen"
 ).split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u201b\u00b4`", "'"))
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u2032\u2035\u02b9\u02bb\u02bc\ua78c\u00b4`", "'"))
+_ZERO_WIDTH_SPACE = "\u200b"
 _THOUSANDS = re.compile(r"(?<![\d,])(\d{1,3}),(\d{3})(?![\d,])", re.ASCII)
 _NUMBER = re.compile(r"0|[1-9]\d{0,5}", re.ASCII)
 
@@ -39,6 +42,7 @@ def normalise(text: str) -> str:
     """`text` by the rules of this module, for English; normalising twice changes nothing more."""
     # NFKC makes a space and a mark of one of the apostrophes, and another out of a letter; lower case can leave letters
     # and marks to join. So apostrophes are seen to before and after, and NFKC comes twice.
+    text = "".join(character for character in text if not _is_invisible(character))
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
     text = _THOUSANDS.sub(r"\1\2", text)
@@ -74,6 +78,11 @@ def _stays(text: str, place: int) -> bool:
     if text[place] == "'":
         return _is_letter(text[place - 1 : place]) and _is_letter(text[place + 1 : place + 2])
     return _is_letter(text[place]) or unicodedata.category(text[place])[0] == "N"
+
+
+def _is_invisible(character: str) -> bool:
+    """Whether it only tells how its neighbours are set."""
+    return unicodedata.category(character) == "Cf" and character != _ZERO_WIDTH_SPACE
 
 
 def _is_letter(character: str) -> bool:

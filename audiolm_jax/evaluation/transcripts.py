@@ -3,18 +3,19 @@
 Three formats, all of them where there are several:
 
 - `transcripts.tsv`: utterance, speaker and text, or utterance and text, with tabs between them and no header;
-- LibriSpeech's `*.trans.txt`: utterance, a space, text;
+- LibriSpeech's `*.trans.txt`: utterance, a space or a tab, text;
 - `NAME.txt` beside a recording `NAME.flac`: the text.
 
-The utterance of the first two is a recording's path below the folder of the transcript file, without suffix
-("ls19/19-198-0001"), or the name of its file alone ("19-198-0001") if no other recording there is called so.
+The utterance of the first two is a recording's path below the folder of the transcript file ("ls19/19-198-0001"), or
+the name of its file alone ("19-198-0001") if no other recording there is called so. Spaces around it, "./" in it and
+the suffix of an audio file behind it ("./ls19/19-198-0001.flac ") do not count, nor does a byte-order mark.
 """
 
 import collections
-import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
+from audiolm_jax.audio import AUDIO_SUFFIXES
 from audiolm_jax.errors import UserError
 
 
@@ -41,14 +42,14 @@ def read_transcripts(folder: str | Path, keys: Iterable[str]) -> dict[str, str]:
         name = PurePosixPath(key).name
         for above in _folders_above(key):
             here = texts.get(above, {})
-            text = here.get(PurePosixPath(key).relative_to(above).as_posix())
-            if text is None and name in here:
+            text = here.get(_as_path(PurePosixPath(key).relative_to(above).as_posix()))
+            if text is None and _as_path(name) in here:
                 if bearers[above, name] > 1:
                     raise UserError(
                         f"the transcripts in {Path(folder, above)} name an utterance {name!r}, which is the name of "
                         f"{bearers[above, name]} recordings; write the folder too, as in {key!r}"
                     )
-                text = here[name]
+                text = here[_as_path(name)]
             if text is not None:
                 found[key] = text
                 break
@@ -62,29 +63,62 @@ def _folders_above(key: str) -> list[str]:
 
 def _read(path: Path, beside_recording: bool) -> dict[str, str]:
     """Texts of one file by utterance, none of them empty; of a file that holds no transcripts none."""
+    if path.name == "transcripts.tsv":
+        read = _read_tsv
+    elif path.name.endswith(".trans.txt"):
+        read = _read_trans
+    elif path.suffix == ".txt" and beside_recording:
+        read = _read_whole
+    else:
+        return {}
+    if not path.is_file():
+        return {}
     try:
-        if path.name == "transcripts.tsv":
-            texts = _read_tsv(path)
-        elif path.name.endswith(".trans.txt"):
-            rows = (line.strip().partition(" ") for line in path.read_text(encoding="utf-8").splitlines())
-            texts = {utterance: text for utterance, _, text in rows}
-        elif path.suffix == ".txt" and beside_recording:
-            texts = {path.stem: path.read_text(encoding="utf-8")}
-        else:
-            return {}
+        # Editors of Windows begin a file of text with a byte-order mark, which is no part of the first name.
+        texts = read(path, path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from error
     tidy = {utterance: " ".join(text.split()) for utterance, text in texts.items()}
-    return {utterance: text for utterance, text in tidy.items() if text}
+    return _by_name({utterance: text for utterance, text in tidy.items() if text})
 
 
-def _read_tsv(path: Path) -> dict[str, str]:
+# Lines end where a text file has line ends: `splitlines` also cuts at marks that may stand within a sentence (U+2028).
+
+
+def _read_tsv(path: Path, content: str) -> dict[str, str]:
     texts = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
-            if not row:
-                continue
-            if len(row) not in (2, 3):
-                raise UserError(f"{path}, line {number}: expected utterance, speaker and text with tabs between them")
-            texts[row[0]] = row[-1]
+    for number, line in enumerate(content.split("\n"), 1):
+        if not line:
+            continue
+        row = line.split("\t")
+        if len(row) not in (2, 3):
+            raise UserError(f"{path}, line {number}: expected utterance, speaker and text with tabs between them")
+        texts[row[0]] = row[-1]
     return texts
+
+
+def _read_trans(_: Path, content: str) -> dict[str, str]:
+    rows = (line.split(maxsplit=1) for line in content.split("\n"))
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+def _read_whole(path: Path, content: str) -> dict[str, str]:
+    return {path.stem: content}
+
+
+def _by_name(texts: Mapping[str, str]) -> dict[str, str]:
+    """Texts by what their recordings may be called: the utterance as a path, also without an audio file's suffix.
+
+    A recording whose own name ends like a suffix ("a.wav" of a.wav.flac) has the text of just that name first.
+    """
+    named = {_as_path(utterance): text for utterance, text in texts.items()}
+    paths = {PurePosixPath(name): text for name, text in named.items()}
+    bare = {
+        path.with_suffix("").as_posix(): text for path, text in paths.items() if path.suffix.lower() in AUDIO_SUFFIXES
+    }
+    return bare | named
+
+
+def _as_path(utterance: str) -> str:
+    """An utterance without spaces around it and "./" in it."""
+    return PurePosixPath(utterance.strip()).as_posix()

@@ -25,16 +25,36 @@ def test_columns(tmp_path):
     assert items.onset_seconds.tolist() == [0.1, 1.5, 3.0] and items.offset_seconds.tolist() == [0.25, 2.0, 4.0]
 
 
-def test_the_first_line_is_a_header_whatever_it_says(tmp_path):
+def test_columns_are_found_by_their_names(tmp_path):
+    usual, other = tmp_path / "usual.item", tmp_path / "other.item"
+    usual.write_text(HEADER + "b 0.1 0.25 iy s n anna\na 1.5 2 aa t k ben\n")
+    other.write_text(
+        "\ufeff#speaker next_phone  Filename #phone offset\tonset word previous-phone\r\n"
+        "anna n b iy 0.25 0.1 see s\nben k a aa 2 1.5 tack t\n",
+        encoding="utf-8",
+    )
+    for path in (usual, other):
+        items = read_item_file(path)
+        assert [items.files.distinct[i] for i in items.files.index] == ["b", "a"]
+        assert [items.phones.distinct[i] for i in items.phones.index] == ["iy", "aa"]
+        assert [items.contexts.distinct[i] for i in items.contexts.index] == ["s+n", "t+k"]
+        assert [items.speakers.distinct[i] for i in items.speakers.index] == ["anna", "ben"]
+        assert items.onset_seconds.tolist() == [0.1, 1.5] and items.offset_seconds.tolist() == [0.25, 2.0]
+
+
+def test_lines_end_where_a_text_file_has_line_ends(tmp_path):
     path = tmp_path / "x.item"
-    path.write_text("b 0.1 0.25 iy s n anna\nc 0.1 0.25 iy s n anna\n")
-    assert read_item_file(path).files.distinct == ("c",)
+    path.write_text(HEADER + "b 0.1 0.25 i\u0085 s n anna\n", encoding="utf-8")
+    assert len(read_item_file(path)) == 1 and read_item_file(path).phones.distinct == ("i",)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no rows"),
+        ("", "is empty"),
+        ("b 0.1 0.25 iy s n anna\nc 0.1 0.25 iy s n anna\n", "names no column file .*begin the file with the line"),
+        ("#file onset offset #phone context speaker\na 1 2 aa s+n ben\n", "names no column prev-phone"),
+        (HEADER.replace("speaker", "onset") + "a 1 2 aa s n 1\n", "names the column onset twice"),
         (HEADER, "no rows"),
         (HEADER + "a 1 2 aa s n\n", "line 2: 6 fields"),
         (HEADER + "a 1 2 aa s n ben more\n", "line 2: 8 fields"),

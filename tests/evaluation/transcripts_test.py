@@ -54,6 +54,42 @@ def test_librispeech_and_files_beside_the_audio(tmp_path):
     assert read_transcripts(tmp_path, keys) == {keys[0]: "GO DO YOU HEAR", keys[2]: "beside the audio"}
 
 
+@pytest.mark.parametrize("name", ["transcripts.tsv", "x.trans.txt"])
+@pytest.mark.parametrize(
+    "utterance",
+    [
+        "\ufeffa/0", "a/0 ", " a/0", "./a/0", "a//0", "a/0.wav", "./a/0.FLAC ", "a/./0.ogg", "0", "./0.wav",
+        "\ufeff0.mp3 ",
+    ],
+)  # fmt: skip
+def test_spaces_dots_suffixes_and_marks_are_no_part_of_a_name(name, utterance, tmp_path):
+    write(tmp_path, {name: f"{utterance}\tthe first line\nb/1\tthe second\n"})
+    assert read_transcripts(tmp_path, ["a/0", "b/1"]) == {"a/0": "the first line", "b/1": "the second"}
+
+
+def test_a_name_that_ends_like_a_suffix_is_a_name_first(tmp_path):
+    write(tmp_path, {"transcripts.tsv": "a.wav\tof a.wav.flac\na\tof a.flac\nb.v2\tanother\n"})
+    texts = {"a.wav": "of a.wav.flac", "a": "of a.flac", "b.v2": "another"}
+    assert read_transcripts(tmp_path, ["a", "a.wav", "b.v2", "b"]) == texts
+
+
+def test_a_mark_before_the_text_beside_a_recording_is_no_part_of_it(tmp_path):
+    write(tmp_path, {"a/0.txt": "\ufeffHELLO THERE\r\n"})
+    assert read_transcripts(tmp_path, ["a/0"]) == {"a/0": "HELLO THERE"}
+
+
+def test_lines_end_where_a_text_file_has_line_ends(tmp_path):
+    spoken = "one\u2028two\u0085three\x0cfour"
+    write(tmp_path, {"a.trans.txt": f"a/0 {spoken}\r\na/1\tmore\n", "b/transcripts.tsv": f"0\t{spoken}\r\n"})
+    texts = read_transcripts(tmp_path, ["a/0", "a/1", "b/0"])
+    assert texts == {"a/0": "one two three four", "a/1": "more", "b/0": "one two three four"}
+
+
+def test_a_long_text_and_a_folder_of_a_transcript_name(tmp_path):
+    write(tmp_path, {"transcripts.tsv": "a/0\t" + "word " * 50_000, "b/transcripts.tsv/note.txt": "no transcript"})
+    assert read_transcripts(tmp_path, ["a/0"])["a/0"].split() == ["word"] * 50_000
+
+
 def test_what_cannot_be_read_is_one_clear_line(tmp_path):
     write(tmp_path, {"a/transcripts.tsv": "x\ty\tz\tw\n"})
     with pytest.raises(UserError, match="line 1: expected utterance, speaker and text"):
