@@ -9,7 +9,13 @@ from audiolm_jax.errors import UserError
 
 HEADER = "#file onset offset #phone prev-phone next-phone speaker"
 _COLUMNS = ("file", "onset", "offset", "phone", "prev-phone", "next-phone", "speaker")
-_OTHER_NAMES = {"filename": "file", "previous-phone": "prev-phone", "talker": "speaker"}
+_OTHER_NAMES = {
+    "filename": "file",
+    "prev": "prev-phone",
+    "previous-phone": "prev-phone",
+    "next": "next-phone",
+    "talker": "speaker",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
