@@ -8,6 +8,28 @@ class UserError(ValueError):
     """
 
 
+_LONGEST_LINE, _LONGEST_VALUE = 300, 80
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says something; the name of its type if none does."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The first line of an error's message that says something; the name of its type if none does.
+
+    Libraries put into it what they found in a file, which may be a megabyte: of a long line only the beginning is kept.
+    """
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..."
+
+
+def brief(text: str) -> str:
+    """A name from a file as a line of an error says it: as one line, of a long one only the beginning."""
+    line = " ".join(text[: _LONGEST_VALUE + 1].split())
+    return line if len(text) <= _LONGEST_VALUE else f"{line[:_LONGEST_VALUE]} ..."
+
+
+def shown(value: object) -> str:
+    """A value from a file as a line of an error shows it; of a long one only the beginning."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]} ..."

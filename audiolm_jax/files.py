@@ -5,6 +5,11 @@ import tempfile
 from pathlib import Path
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name that stands in a file of other people's is that of a file in the same folder, and can be one."""
+    return Path(name).name == name not in ("", ".", "..") and "\0" not in name and len(os.fsencode(name)) <= 255
+
+
 def replace_file(path, data: bytes) -> None:
     """Writes `data` under a temporary name in the same folder, then renames it to `path`.
 

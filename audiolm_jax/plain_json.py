@@ -1,12 +1,36 @@
 """Frozen dataclasses of plain values as JSON and back, by their field types. Reading never runs what it reads."""
 
 import dataclasses
+import functools
+import json
+import re
 import types
 import typing
 from fractions import Fraction
 from typing import Any
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, first_line, shown
+
+# As `to_plain` writes one: Fraction itself also takes "1e999999999", and computes it.
+_FRACTION = re.compile(r"-?\d{1,30}(/\d{1,30})?", re.ASCII)
+
+
+def parse(text: str | bytes) -> Any:
+    """The value of a JSON text; bytes are UTF-8, and a byte-order mark before them does not count.
+
+    Raises:
+        ValueError: it is no JSON, or holds what no writer makes: lists in lists beyond all depth, or half a character.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8-sig")
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists or objects are nested too deep") from error
+    if "\\ud" in text or "\\uD" in text:
+        # Half of a surrogate pair is a character that can be neither printed nor written again.
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def to_plain(value: Any) -> Any:
@@ -37,7 +61,7 @@ def from_plain(kind: Any, plain: Any, where: str) -> Any:
     Args:
         kind: a dataclass, or the type of one of its fields: int, float, str, bool, Fraction, None, tuple, dict,
             Literal, unions of these, Any.
-        plain: what `json.loads` gave; parts that are read already are taken as they are.
+        plain: what `parse` gave; parts that are read already are taken as they are.
         where: names the place in errors, for example "manifest.json: codec.config".
 
     Raises:
@@ -64,13 +88,16 @@ def from_plain(kind: Any, plain: Any, where: str) -> Any:
         return {name: from_plain(arguments[1], item, f"{where}.{name}") for name, item in plain.items()}
     if kind is dict and isinstance(plain, dict):
         return plain
-    if kind is Fraction and isinstance(plain, str):
+    if kind is Fraction and isinstance(plain, str) and _FRACTION.fullmatch(plain):
         try:
             return Fraction(plain)
-        except (ValueError, ZeroDivisionError):
+        except ZeroDivisionError:
             pass
     if kind is float and isinstance(plain, (int, float)) and not isinstance(plain, bool):
-        return float(plain)
+        try:
+            return float(plain)
+        except OverflowError:
+            pass
     # bool is an int to Python, but a true number of layers is a mistake.
     if kind in (int, str, bool) and type(plain) is kind:
         return plain
@@ -79,19 +106,25 @@ def from_plain(kind: Any, plain: Any, where: str) -> Any:
     if origin is typing.Literal:
         if plain in arguments:
             return plain
-        raise UserError(f"{where} is {plain!r}, but must be {' or '.join(map(str, arguments))}")
+        raise UserError(f"{where} is {shown(plain)}, but must be {' or '.join(map(str, arguments))}")
     name = getattr(kind, "__name__", str(kind))
-    raise UserError(f"{where} is {plain!r}, which is no {name}; the file is damaged or of another version")
+    raise UserError(f"{where} is {shown(plain)}, which is no {name}; the file is damaged or of another version")
+
+
+@functools.cache
+def _fields_of(kind: type) -> tuple[dict[str, dataclasses.Field], dict[str, Any]]:
+    """Fields that a constructor takes, and the types of all, by name."""
+    return {field.name: field for field in dataclasses.fields(kind) if field.init}, typing.get_type_hints(kind)
 
 
 def _dataclass(kind: Any, plain: Any, where: str) -> Any:
     if not isinstance(plain, dict):
-        raise UserError(f"{where} is {plain!r}, which is no {kind.__name__}; the file is damaged or of another version")
-    kinds = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+        found = f"{where} is {shown(plain)}"
+        raise UserError(f"{found}, which is no {kind.__name__}; the file is damaged or of another version")
+    fields, kinds = _fields_of(kind)
     for name in plain:
         if name not in fields:
-            raise UserError(f"{where} has {name!r}, which this version does not know; update audiolm_jax")
+            raise UserError(f"{where} has {shown(name)}, which this version does not know; update audiolm_jax")
     values = {}
     for name, field in fields.items():
         if name in plain:
@@ -101,5 +134,5 @@ def _dataclass(kind: Any, plain: Any, where: str) -> Any:
             raise UserError(f"{where} lacks {name!r}; the file is damaged or of another version")
     try:
         return kind(**values)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: {error}") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"{where}: {first_line(error)}") from error

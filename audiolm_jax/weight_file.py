@@ -8,7 +8,7 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, first_line, shown
 
 # Types that weights are kept in.
 DTYPES = {
@@ -16,6 +16,9 @@ DTYPES = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "float32": np.dtype(np.float32),
 }
+
+# Parameters nest by the modules of a network.
+_DEEPEST = 64
 
 # Names of types in the file format, for those that we write.
 _READABLE = {
@@ -41,13 +44,19 @@ def flatten(params: Any, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """The inverse of `flatten`; ValueError for names that it does not give."""
     nested: dict[str, Any] = {}
     for name, value in flat.items():
-        *parents, leaf = name.split(".")
+        *parents, leaf = parts = name.split(".")
+        if "" in parts or len(parts) > _DEEPEST:
+            raise ValueError(f"{shown(name)} is no name of a parameter")
         node = nested
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{shown(name)} lies below a parameter")
+        if leaf in node:
+            raise ValueError(f"{shown(name)} is a parameter and holds others")
         node[leaf] = value
     return nested
 
@@ -99,13 +108,18 @@ def decode_numpy(data: bytes, where: str) -> dict[str, Any]:
     try:
         entries = deserialize(bytes(data))
     except SafetensorError as error:
-        raise UserError(f"{where} is no safetensors file or damaged ({error}); copy it again") from error
+        raise UserError(f"{where} is no safetensors file or damaged ({first_line(error)}); copy it again") from error
     flat = {}
     for name, entry in entries:
         dtype = _READABLE.get(entry["dtype"])
         if dtype is None:
-            raise UserError(f"{where}: {name} is of type {entry['dtype']}, which we do not write; export it again")
-        array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+            kind = entry["dtype"]
+            raise UserError(f"{where}: {shown(name)} is of type {kind}, which we do not write; export it again")
+        array = np.frombuffer(entry["data"], dtype) if len(entry["data"]) else np.empty(0, dtype)
+        array = array.reshape(entry["shape"])
         is_integer = np.issubdtype(dtype, np.integer)
         flat[name] = array if is_integer else array.astype(np.float32, copy=False)
-    return unflatten(flat)
+    try:
+        return unflatten(flat)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}; export it again") from error

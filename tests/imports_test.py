@@ -42,6 +42,8 @@ LEAVES = {
     "weight_file",
     "png",
     "ranges",
+    "archive",
+    "array_file",
     "training.state",
     "training.optimizers",
     "training.learner",

@@ -23,7 +23,8 @@ from audiolm_jax.bundle.manifest import (
 from audiolm_jax.bundle.tokenizer_kinds import codec_kind
 from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.codec.contract import Codec
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, shown
+from audiolm_jax.files import is_plain_name
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.stage_model import StageModel
 from audiolm_jax.semantic.tokenizer import SemanticTokenizer
@@ -175,7 +176,7 @@ class Bundle:
             },
             metrics=manifest.metrics,
             provenance=manifest.provenance,
-            config_gin=files.get(CONFIG_NAME, b"").decode(),
+            config_gin=files.get(CONFIG_NAME, b"").decode(errors="replace"),
             prompt=files.get(PROMPT_NAME),
             path=folder,
             classifiers={
@@ -216,8 +217,9 @@ def find_bundle(name_or_dir: str | Path) -> Path:
 def _read_checked(folder: Path, name: str, manifest: Manifest) -> bytes:
     """The bytes of a file of the bundle, if they are those that were exported."""
     path, entry = folder / name, manifest.files[name]
-    if Path(name).name != name:
-        raise UserError(f"{folder / MANIFEST_NAME} lists {name!r}, which is not a plain file name; do not trust it")
+    if not is_plain_name(name):
+        listed = f"{folder / MANIFEST_NAME} lists {shown(name)}"
+        raise UserError(f"{listed}, which is not a plain file name; do not trust it")
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:

@@ -8,10 +8,10 @@ from typing import Any
 
 from audiolm_jax.bundle.tokenizer_kinds import codec_kind, encoder_kind
 from audiolm_jax.classifier.network import ClipClassifierConfig
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, brief, first_line, shown
 from audiolm_jax.files import replace_file
 from audiolm_jax.lm.config import TransformerConfig
-from audiolm_jax.plain_json import from_plain, to_plain
+from audiolm_jax.plain_json import from_plain, parse, to_plain
 from audiolm_jax.pretrained.imported_model import FORMAT as IMPORTED_FORMAT
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.tokens.stages import Stage
@@ -133,18 +133,19 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = Path(folder) / MANIFEST_NAME
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = parse(path.read_bytes())
     except FileNotFoundError as error:
         raise UserError(f"{folder} is no bundle: it has no {MANIFEST_NAME}; give --bundle a folder with one") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged ({error}); copy the bundle again") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); copy the bundle again") from error
     if isinstance(plain, dict) and plain.get("format") == IMPORTED_FORMAT:
-        raise UserError(f"{folder} is an imported {plain.get('part')}, not a bundle; make one of a codec and a "
+        part = brief(str(plain.get("part")))
+        raise UserError(f"{folder} is an imported {part}, not a bundle; make one of a codec and a "
                         "semantic tokenizer: audiolm bundle OUT --codec DIR --kmeans DIR --name NAME")
     found = plain.get("schema_version") if isinstance(plain, dict) else None
     if found != SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema version {found}, this version of audiolm_jax reads {SCHEMA_VERSION}; "
+            f"{path} has schema version {shown(found)}, this version of audiolm_jax reads {SCHEMA_VERSION}; "
             "install the version that wrote it"
         )
     manifest = from_plain(Manifest, _with_configs(plain, str(path)), str(path))
@@ -152,11 +153,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{path} names no licence of its weights; add one")
     for name, entry in manifest.language_models.items():
         if name not in STAGE_ORDER or entry.stage.name != name:
-            raise UserError(f"{path}: language model {name!r} belongs to stage {entry.stage.name!r}; export it again")
+            stage = shown(entry.stage.name)
+            raise UserError(f"{path}: language model {shown(name)} belongs to stage {stage}; export it again")
     for name in manifest.classifiers:
         if name not in CLASSIFIER_NAMES:
             known = ", ".join(CLASSIFIER_NAMES)
-            raise UserError(f"{path}: classifier {name!r} is unknown, this version knows {known}; update audiolm_jax")
+            unknown = f"{path}: classifier {shown(name)} is unknown"
+            raise UserError(f"{unknown}, this version knows {known}; update audiolm_jax")
     return manifest
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from audiolm_jax.codec.contract import Codec
 from audiolm_jax.codec.soundstream import SoundStream, SoundStreamConfig
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, shown
 from audiolm_jax.pretrained.kind import CODEC, ENCODER
 from audiolm_jax.pretrained.kinds import KINDS
 from audiolm_jax.semantic.w2v_bert import W2vBertConfig
@@ -75,4 +75,4 @@ def _named(kinds: tuple[TokenizerKind, ...], name: Any, what: str) -> TokenizerK
         if kind.name == name:
             return kind
     known = ", ".join(kind.name for kind in kinds)
-    raise UserError(f"{what} is of kind {name!r}, this version knows {known}; update audiolm_jax")
+    raise UserError(f"{what} is of kind {shown(name)}, this version knows {known}; update audiolm_jax")

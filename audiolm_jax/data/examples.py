@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from audiolm_jax.data.batches import BatchShapes, Example
+from audiolm_jax.errors import UserError
 from audiolm_jax.tokens.alignment import Crop, collapse, draw_crop, num_periods
 from audiolm_jax.tokens.layout import EOS, PAD, SEMANTIC
 from audiolm_jax.tokens.records import TokenRecord
@@ -49,9 +50,16 @@ def prefix_and_target(record: TokenRecord, stage: Stage, crop: Crop) -> tuple[np
 
     The target ends with EOS if the stage has one and the crop holds the real end of the utterance, and only then: a
     model that saw EOS at the end of every crop would learn to stop after a crop's length.
+
+    Raises:
+        UserError: the record has tokens, or levels, that the stage does not know.
     """
-    prefix = np.zeros(0, np.int32) if stage.prefix is None else _part_ids(record, stage, stage.prefix, crop)
-    target = _part_ids(record, stage, stage.target, crop)
+    try:
+        prefix = np.zeros(0, np.int32) if stage.prefix is None else _part_ids(record, stage, stage.prefix, crop)
+        target = _part_ids(record, stage, stage.target, crop)
+    except ValueError as error:
+        raise UserError(f"the tokens of {record.key} are not those of stage {stage.name} ({error}); run `audiolm "
+                        "tokenize` again, with the tokenizers of the folder") from error
     if stage.target_eos and crop.is_end:
         target = np.append(target, np.int32(EOS))
     return prefix, target

@@ -6,7 +6,6 @@ two and three of them (https://github.com/facebookresearch/libri-light, data_pre
 
 import dataclasses
 import functools
-import json
 import os
 import stat
 import sys
@@ -29,6 +28,7 @@ from audiolm_jax.data.utterances import (
 )
 from audiolm_jax.data.voice_activity import checked_spans, cut_by_voice_activity, described_excess
 from audiolm_jax.errors import UserError
+from audiolm_jax.plain_json import parse
 
 SAMPLE_RATE_HZ = 16_000
 PARTS = ("small", "medium", "large")
@@ -244,7 +244,7 @@ def read_description(path: Path) -> Description:
         UserError: the file is missing or damaged, or lists no voice activity.
     """
     try:
-        values: Any = json.loads(path.read_bytes())
+        values: Any = parse(path.read_bytes())
     except FileNotFoundError as error:
         raise UserError(f"{path.name} is missing beside it") from error
     except (OSError, ValueError) as error:

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from audiolm_jax.audio import read_header
 from audiolm_jax.data.segment_index import FileSegments, Stamp, index_path, up_to_date_index
 from audiolm_jax.data.utterances import LeftOut, Listing, UtteranceTable
 from audiolm_jax.data.voice_activity import cut_evenly
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, first_line
+from audiolm_jax.plain_json import parse
 
 TABLE_NAME = "maestro-v3.0.0"
 SPLITS = ("train", "validation", "test")
@@ -64,8 +64,8 @@ def read_table(root: Path) -> list[Performance]:
     try:
         rows = _json_rows(path) if path.suffix == ".json" else _csv_rows(path)
         performances = [_performance(row) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); unpack it again") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {first_line(error)}); unpack it again") from error
     performances.sort(key=lambda performance: performance.key)
     for first, second in zip(performances, performances[1:], strict=False):
         if first.key == second.key:
@@ -77,7 +77,7 @@ def read_table(root: Path) -> list[Performance]:
 
 def _json_rows(path: Path) -> list[dict[str, Any]]:
     """The table by columns, each a map from the row's number to the value, as rows."""
-    columns = json.loads(path.read_bytes())
+    columns = parse(path.read_bytes())
     return [{name: columns[name][row] for name in _COLUMNS} for row in columns["split"]]
 
 
@@ -90,6 +90,8 @@ def _performance(row: dict[str, Any]) -> Performance:
     composer, title, split, year, audio_filename = (row[name] for name in _COLUMNS)
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}")
+    if not Path(str(audio_filename)).name:
+        raise ValueError("a row names no file")
     return Performance(str(audio_filename), str(composer), str(title), split, int(year))
 
 

@@ -13,7 +13,6 @@ is left out:
 import dataclasses
 import functools
 import sys
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from audiolm_jax import spectral
+from audiolm_jax.array_file import read_arrays
 from audiolm_jax.audio import audio_files, read_audio, resample
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.errors import UserError
@@ -189,13 +189,8 @@ def _array_files(folder: str | Path) -> list[Path]:
 
 def _read_array(path: Path) -> np.ndarray:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                arrays = [loaded[name] for name in loaded.files]
-        else:
-            arrays = [loaded]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        arrays = list(read_arrays(path).values())
+    except (ValueError, OSError) as error:
         raise UserError(f"{path} is not a NumPy file of plain numbers; save it with np.save") from error
     if len(arrays) != 1:
         raise UserError(f"{path} holds {len(arrays)} arrays; one [N, D] is needed")

@@ -1,7 +1,6 @@
 """Features of recordings, frame by frame: from a folder of arrays, or from a bundle's tokenizers."""
 
 import dataclasses
-import zipfile
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from audiolm_jax.array_file import PickledArray, read_arrays
 from audiolm_jax.audio import AUDIO_SUFFIXES, read_audio, resample
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.codec.chunked import encode_chunked
@@ -60,17 +60,15 @@ def read_features(path: Path) -> np.ndarray:
         UserError: it is not such an array, holds NaN or infinity, or could only be read by unpickling it.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                loaded = loaded[loaded.files[0]] if loaded.files else None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        pickled = "Object arrays" in str(error) or "pickle" in str(error)
-        problem = "is pickled, which may run code and is never read" if pickled else "is not a NumPy file"
+        arrays = read_arrays(path)
+    except PickledArray as error:
+        problem = "is pickled, which may run code and is never read"
         raise UserError(f"{path} {problem}; save features with np.save as a plain array [T, D]") from error
-    if loaded is None:
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is not a NumPy file; save features with np.save as a plain array [T, D]") from error
+    if not arrays:
         raise UserError(f"{path} holds no array; save features [T, D] in it")
-    return _checked(loaded, str(path))
+    return _checked(next(iter(arrays.values())), str(path))
 
 
 def _checked(features: np.ndarray, where: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from audiolm_jax.data.order import hash_bits
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, brief, shown
 
 SWUGGY, SBLIMP = "swuggy", "sblimp"
 TASKS = (SWUGGY, SBLIMP)
@@ -161,13 +161,17 @@ def _read_rows(path: Path, task: str) -> list[_Row]:
     seen: dict[str, int] = {}
     for row in rows:
         if row.stem in seen:
-            raise UserError(f"{path}, line {row.line}: {row.stem} is also on line {seen[row.stem]}; remove one of them")
+            again = f"{brief(row.stem)} is also on line {seen[row.stem]}"
+            raise UserError(f"{path}, line {row.line}: {again}; remove one of them")
         seen[row.stem] = row.line
     return rows
 
 
 def _check_columns(path: Path, task: str, columns: Sequence[str]) -> None:
     missing = [column for column in _COLUMNS[task] if column not in columns]
+    for column in _COLUMNS[task]:
+        if columns.count(column) > 1:
+            raise UserError(f"{path} has two columns {column}; remove one of them")
     other_column, other_name, other_task = _OTHER[task]
     if missing and other_column in columns:
         raise UserError(f"{path} is the gold file of the {other_name} task; use it with `audiolm eval {other_task}`")
@@ -183,7 +187,7 @@ def _row(path: Path, task: str, line: int, values: dict) -> _Row:
     values = {column: text.strip() for column, text in values.items()}
     correct = _TRUTHS.get(values["correct"].lower())
     if correct is None:
-        raise UserError(f"{path}, line {line}: correct is {values['correct']!r}, it must be 1 or 0")
+        raise UserError(f"{path}, line {line}: correct is {shown(values['correct'])}, it must be 1 or 0")
     is_word = task == SWUGGY and correct
     return _Row(
         line=line,
@@ -207,7 +211,7 @@ def _count(path: Path, line: int, column: str, values: dict[str, str]) -> int | 
             return int(number)
     except (ValueError, OverflowError):
         pass
-    raise UserError(f"{path}, line {line}: {column} is {text!r}, it must be a whole number")
+    raise UserError(f"{path}, line {line}: {column} is {shown(text)}, it must be a whole number")
 
 
 def _by_key(rows: Iterable[_Row]) -> dict[tuple[str, ...], list[_Row]]:
@@ -221,7 +225,8 @@ def _by_key(rows: Iterable[_Row]) -> dict[tuple[str, ...], list[_Row]]:
 def _no_partner(path: Path, row: _Row) -> UserError:
     kind, other = ("correct", "incorrect") if row.correct else ("incorrect", "correct")
     return UserError(
-        f"{path}, line {row.line}: the {kind} {row.stem} (pair {'/'.join(row.pair)}, voice {row.voice}) has no "
+        f"{path}, line {row.line}: the {kind} {brief(row.stem)} (pair {brief('/'.join(row.pair))}, voice "
+        f"{brief(row.voice)}) has no "
         f"{other} partner; use the file as ZeroSpeech 2021 gives it"
     )
 
@@ -230,8 +235,9 @@ def _pair(path: Path, name: tuple[str, ...], rows: Sequence[tuple[_Row, _Row]]) 
     """One pair of all its rows (correct, incorrect), whatever their order."""
     facts = {(correct.frequency, correct.length) for correct, _ in rows}
     if len(facts) > 1:
-        lines = ", ".join(str(correct.line) for correct, _ in rows)
-        raise UserError(f"{path}, lines {lines}: the voices of pair {'/'.join(name)} differ in frequency or length")
+        lines = brief(", ".join(str(correct.line) for correct, _ in rows))
+        pair = brief("/".join(name))
+        raise UserError(f"{path}, lines {lines}: the voices of pair {pair} differ in frequency or length")
     frequency, length = facts.pop()
     trials = sorted(
         (Trial(correct.voice, correct.stem, incorrect.stem) for correct, incorrect in rows),

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.extras import how_to_install
+from audiolm_jax.plain_json import parse
 
 WHISPER = "WhisperForConditionalGeneration"
 # Files that decide what is heard: weights, configurations and vocabularies.
@@ -132,7 +132,7 @@ def _model_class(folder: Path) -> str:
     """The class of the model that config.json names, one that we can decode."""
     path = folder / "config.json"
     try:
-        classes = json.loads(path.read_text(encoding="utf-8")).get("architectures") or ["none"]
+        classes = parse(path.read_bytes()).get("architectures") or ["none"]
     except FileNotFoundError:
         raise UserError(f"{folder} holds no config.json; give the folder of a Hugging Face model") from None
     except (ValueError, AttributeError) as error:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from audiolm_jax.audio import read_audio, resample
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.asr import Recogniser
+from audiolm_jax.plain_json import from_plain, parse
 
 CACHE_NAME = "hypotheses.jsonl"
 _MOST_PROCESSES = 16
@@ -55,7 +56,7 @@ def transcribe_files(
         UserError: a file cannot be read, or is too long for the recogniser.
     """
     digests = {path: _digest(path) for path in paths}
-    known = _read_cache(cache, recogniser.version)
+    known = read_cache(cache, recogniser.version)
     missing = {digest: path for path, digest in digests.items() if digest not in known}
     quiet = not missing or not sys.stderr.isatty()
     with tqdm(total=len(missing), desc=f"listening ({recogniser.name})", unit="file", disable=quiet) as progress:
@@ -133,16 +134,17 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_cache(cache: Path | None, version: str) -> dict[str, Hypothesis]:
+def read_cache(cache: Path | None, version: str) -> dict[str, Hypothesis]:
     """What a recogniser of this version has heard, by digest of the file."""
     if cache is None or not (cache / CACHE_NAME).exists():
         return {}
     known = {}
-    for line in (cache / CACHE_NAME).read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in (cache / CACHE_NAME).read_text(encoding="utf-8-sig", errors="replace").split("\n"):
         try:
-            entry = json.loads(line)
+            entry = parse(line)
             if entry["asr"] == version:
-                known[entry["sha256"]] = Hypothesis(str(entry["text"]), int(entry["sample_rate_hz"]))
+                text, rate_hz = from_plain(tuple[str, int], [entry["text"], entry["sample_rate_hz"]], "a line")
+                known[entry["sha256"]] = Hypothesis(text, rate_hz)
         except (ValueError, KeyError, TypeError):
             continue
     return known

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, shown
 
 HEADER = "#file onset offset #phone prev-phone next-phone speaker"
 _COLUMNS = ("file", "onset", "offset", "phone", "prev-phone", "next-phone", "speaker")
@@ -103,9 +103,9 @@ def _places(path: Path, header: list[str]) -> dict[str, int]:
     names = [_column(field) for field in header]
     for name in _COLUMNS:
         if name not in names:
-            found = " ".join(header)
+            found = shown(" ".join(header))
             raise UserError(
-                f"{path}: the first line names no column {name} ({found[:80]!r}); begin the file with the line "
+                f"{path}: the first line names no column {name} ({found}); begin the file with the line "
                 f"'{HEADER}', the columns in the order that the rows have"
             )
         if names.count(name) > 1:
@@ -127,7 +127,7 @@ def _seconds(path: Path, rows: list[tuple[int, list[str]]], column: int) -> np.n
         seconds = np.array([_or_nan(fields[column]) for _, fields in rows])
     if (wrong := np.flatnonzero(~np.isfinite(seconds))).size:
         number, fields = rows[wrong[0]]
-        raise UserError(f"{path}, line {number}: {fields[column]!r} is not a time in seconds")
+        raise UserError(f"{path}, line {number}: {shown(fields[column])} is not a time in seconds")
     return seconds
 
 

@@ -22,6 +22,7 @@ from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.report_plan import NotMeasured, Step
 from audiolm_jax.extras import how_to_install
 from audiolm_jax.files import replace_file
+from audiolm_jax.plain_json import parse
 
 SCHEMA_VERSION = 1
 
@@ -160,7 +161,7 @@ def _path(output: Path, name: str) -> Path:
 def read_kept(output: Path, step: Step) -> Made | None:
     """The measurement of an earlier run, if it is there, whole, and depends on the same."""
     try:
-        plain = json.loads(_path(output, step.name).read_text(encoding="utf-8"))
+        plain = parse(_path(output, step.name).read_bytes())
         if plain["key"] != step.key:
             return None
         measurement = Measurement.from_json(plain["measurement"])

@@ -41,6 +41,7 @@ from audiolm_jax.generation.pipeline import (
     Request,
     default_temperature,
 )
+from audiolm_jax.plain_json import parse
 
 ORIGINAL, RECONSTRUCTION = "original", "reconstruction"
 KINDS = (ORIGINAL, RECONSTRUCTION, FINE, ACOUSTIC, CONTINUATION)
@@ -283,7 +284,7 @@ def _describe(output: Path, identity: dict[str, Any], sources: dict[str, str]) -
     """
     path = output / _DESCRIPTION
     try:
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = parse(path.read_bytes())
         known, old_sources = {name: old[name] for name in identity}, old["sources"]
     except FileNotFoundError:
         if any((output / kind).exists() for kind in KINDS):

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, brief, shown
 from audiolm_jax.evaluation.gold import bare_stem
+from audiolm_jax.plain_json import parse
 
 _HEADER = "# audiolm scores 1 "
 _COLUMNS = "stem score_per_token log_likelihood tokens tokens_hash sample_rate_hz"
@@ -77,7 +78,7 @@ def read_scores(path: str | Path) -> Scores:
         raw = {line.stem: line.log_likelihood for line in lines}
         return Scores(main, raw, {**settings, "scores": str(path)})
     found: dict[str, float] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         fields = line.split()
@@ -85,13 +86,13 @@ def read_scores(path: str | Path) -> Scores:
             raise UserError(f"{path}, line {number}: expected 'STEM SCORE', got {line.strip()[:60]!r}")
         stem = bare_stem(fields[0])
         if stem in found:
-            raise UserError(f"{path}, line {number}: {stem} has a score already; every recording has one")
+            raise UserError(f"{path}, line {number}: {brief(stem)} has a score already; every recording has one")
         try:
             found[stem] = float(fields[1])
         except ValueError as error:
-            raise UserError(f"{path}, line {number}: the score {fields[1]!r} is not a number") from error
+            raise UserError(f"{path}, line {number}: the score {shown(fields[1])} is not a number") from error
         if not math.isfinite(found[stem]):
-            raise UserError(f"{path}, line {number}: the score of {stem} is {fields[1]}; scores must be finite")
+            raise UserError(f"{path}, line {number}: the score of {brief(stem)} is {brief(fields[1])}; scores must be finite")
     if not found:
         raise UserError(f"{path} holds no scores; it should have a line 'STEM SCORE' for every recording")
     return Scores(found, None, {"scores": str(path), "score": "as given, higher is likelier"})
@@ -164,10 +165,10 @@ def _read_text(path: Path) -> str:
 def _parse_own(path: Path, text: str) -> tuple[dict[str, Any], list[ScoredRecording]]:
     """Settings and lines of our own file; a last line that was cut is left out."""
     settings, lines = {}, []
-    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+    for number, line in enumerate(text[: text.rfind("\n") + 1].split("\n")[:-1], 1):
         try:
             if number == 1:
-                settings = dict(json.loads(line[len(_HEADER) :]))
+                settings = dict(parse(line[len(_HEADER) :]))
             elif not line.startswith("#"):
                 stem, _, log_likelihood, num_tokens, tokens_hash, rate_hz = line.split()
                 lines.append(ScoredRecording(stem, float(log_likelihood), int(num_tokens), tokens_hash, int(rate_hz)))

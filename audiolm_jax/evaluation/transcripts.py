@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from audiolm_jax.audio import AUDIO_SUFFIXES
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, shown
 
 
 def read_transcripts(folder: str | Path, keys: Iterable[str]) -> dict[str, str]:
@@ -46,8 +46,8 @@ def read_transcripts(folder: str | Path, keys: Iterable[str]) -> dict[str, str]:
             if text is None and _as_path(name) in here:
                 if bearers[above, name] > 1:
                     raise UserError(
-                        f"the transcripts in {Path(folder, above)} name an utterance {name!r}, which is the name of "
-                        f"{bearers[above, name]} recordings; write the folder too, as in {key!r}"
+                        f"the transcripts in {Path(folder, above)} name an utterance {shown(name)}, which is the name of "
+                        f"{bearers[above, name]} recordings; write the folder too, as in {shown(key)}"
                     )
                 text = here[_as_path(name)]
             if text is not None:

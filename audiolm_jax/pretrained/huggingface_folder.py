@@ -11,8 +11,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from audiolm_jax.errors import UserError, first_line
-from audiolm_jax.files import replace_file
+from audiolm_jax.errors import UserError, brief, first_line, shown
+from audiolm_jax.files import is_plain_name, replace_file
+from audiolm_jax.plain_json import parse
 from audiolm_jax.pretrained.torch_file import read_torch_file
 
 CONFIG_NAME = "config.json"
@@ -70,14 +71,16 @@ class HuggingFaceFolder:
             raise UserError(f"{self.path / index} has no weight_map; copy the model again")
         tensors: dict[str, np.ndarray] = {}
         for name in sorted(set(places.values())):
-            if Path(name).name != name:
-                raise UserError(f"{self.path / index} names {name!r}, which is no plain file name; do not trust it")
+            if not is_plain_name(name):
+                named = f"{self.path / index} names {shown(name)}"
+                raise UserError(f"{named}, which is no plain file name; do not trust it")
             if not (self.path / name).exists():
-                raise UserError(f"{self.path} lacks {name}, which {index} lists; copy the model again")
+                raise UserError(f"{self.path} lacks {brief(name)}, which {index} lists; copy the model again")
             tensors |= read(self.path / name)
         missing = sorted(places.keys() - tensors.keys())
         if missing:
-            raise UserError(f"{self.path / places[missing[0]]} has no {missing[0]}, which {index} lists; copy it again")
+            lacking = f"{self.path / places[missing[0]]} has no {brief(missing[0])}"
+            raise UserError(f"{lacking}, which {index} lists; copy it again")
         return tensors
 
 
@@ -118,8 +121,8 @@ def _json(plain: Mapping[str, Any]) -> bytes:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        plain = parse(path.read_bytes())
+    except (ValueError, OSError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}); copy the model again") from error
     if not isinstance(plain, dict):
         raise UserError(f"{path} holds no settings; copy the model again")
@@ -140,7 +143,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         with safe_open(path, "numpy") as file:
             return dict(_entries(file))
-    except (SafetensorError, OSError, TypeError) as error:
+    except (SafetensorError, OSError, TypeError, AttributeError, ValueError, LookupError) as error:
         raise UserError(f"{path} is cut short or no safetensors file ({first_line(error)}); copy it again") from error
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from audiolm_jax import fingerprint, weight_file
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, shown
 from audiolm_jax.files import replace_file
-from audiolm_jax.plain_json import from_plain, to_plain
+from audiolm_jax.plain_json import from_plain, parse, to_plain
 from audiolm_jax.pretrained.huggingface_folder import HuggingFaceFolder, open_huggingface_folder
 from audiolm_jax.pretrained.kind import CODEC, ENCODER, Kind
 from audiolm_jax.pretrained.kinds import PUBLISHED_LICENCES, find_kind
@@ -233,7 +233,7 @@ def check_output(folder: str | Path, overwrite: bool) -> None:
 def is_imported(folder: str | Path) -> bool:
     """Whether a folder holds an imported model, judged by its manifest."""
     try:
-        plain = json.loads((Path(folder) / MANIFEST_NAME).read_text(encoding="utf-8"))
+        plain = parse((Path(folder) / MANIFEST_NAME).read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(plain, dict) and plain.get("format") == FORMAT
@@ -254,8 +254,14 @@ def read_imported(folder: str | Path, part: str | None = None) -> ImportedModel:
     data = _checked_bytes(folder / WEIGHTS_NAME, manifest.weight_bytes, manifest.weight_sha256)
     arrays = weight_file.decode_numpy(data, str(folder / WEIGHTS_NAME))
     unlike = f"{manifest.path}: configuration and weights do not belong together; import the model again"
-    if arrays.keys() != ({"model"} if manifest.layer is None else {"model", "kmeans"}):
+    kmeans = arrays.pop("kmeans", None)
+    centroids = kmeans.get("centroids") if isinstance(kmeans, dict) else kmeans
+    if arrays.keys() != {"model"} or (manifest.layer is None) != (centroids is None):
         raise UserError(unlike)
+    if centroids is not None:
+        if not isinstance(centroids, np.ndarray):
+            raise UserError(unlike)
+        _check_centroids(manifest.config, manifest.layer, centroids, str(folder))
     model = ImportedModel(
         kind=manifest.kind,
         config=manifest.config,
@@ -264,7 +270,7 @@ def read_imported(folder: str | Path, part: str | None = None) -> ImportedModel:
         origin=manifest.origin,
         reference=manifest.reference,
         left_out=manifest.left_out,
-        kmeans=None if manifest.layer is None else KMeans(manifest.layer, arrays["kmeans"]["centroids"]),
+        kmeans=None if manifest.layer is None else KMeans(manifest.layer, centroids),
         path=folder,
     )
     if model.fingerprint() != manifest.fingerprint:
@@ -278,10 +284,11 @@ def read_imported_manifest(folder: str | Path, part: str | None = None) -> Impor
     if not is_imported(folder):
         raise UserError(f"{folder} holds no imported model; make one: audiolm import SOURCE --output {folder}")
     path = folder / MANIFEST_NAME
-    plain = json.loads(path.read_text(encoding="utf-8"))
+    plain = parse(path.read_bytes())
     if plain.get("schema_version") != SCHEMA_VERSION:
-        raise UserError(f"{path} has schema version {plain.get('schema_version')}, this version of audiolm_jax reads "
-                        f"{SCHEMA_VERSION}; import the model again")
+        found = shown(plain.get("schema_version"))
+        raise UserError(f"{path} has schema version {found}, this version of audiolm_jax reads {SCHEMA_VERSION}; "
+                        "import the model again")
     kind = find_kind(plain.get("kind"), str(path))
     if part not in (None, kind.part):
         raise UserError(f"{folder} holds a {kind.name}, which is no {part}; check the folders")
@@ -293,11 +300,11 @@ def read_imported_manifest(folder: str | Path, part: str | None = None) -> Impor
             config=config,
             licence=str(plain["licence"]),
             origin=str(plain["origin"]),
-            reference=dict(plain["reference"]),
-            left_out=tuple(plain["left_out"]),
-            layer=None if plain["layer"] is None else int(plain["layer"]),
+            reference=from_plain(dict[str, Any], plain["reference"], "reference"),
+            left_out=from_plain(tuple[str, ...], plain["left_out"], "left_out"),
+            layer=from_plain(int | None, plain["layer"], "layer"),
             fingerprint=str(plain["fingerprint"]),
-            weight_bytes=int(plain["weights"]["bytes"]),
+            weight_bytes=from_plain(int, plain["weights"]["bytes"], "weights.bytes"),
             weight_sha256=str(plain["weights"]["sha256"]),
         )
     except (KeyError, TypeError, ValueError) as error:

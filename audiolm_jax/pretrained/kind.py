@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, shown
 from audiolm_jax.pretrained.weight_map import WeightMap
 
 CODEC, ENCODER = "codec", "encoder"
+# No number in a config.json is as great, no list of strides as long.
+_BEYOND_ANY, _MANY = 1 << 31, 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,22 +47,26 @@ class ConfigReader:
         found = self._plain.get(name, default)
         kinds = kind if isinstance(kind, tuple) else (kind,)
         fits = isinstance(found, kinds) and (bool in kinds or not isinstance(found, bool))
-        if float in kinds and isinstance(found, int) and not isinstance(found, bool):
+        if float in kinds and isinstance(found, int) and not isinstance(found, bool) and abs(found) < _BEYOND_ANY:
             return float(found)
+        if isinstance(found, (int, float)) and not abs(found) < _BEYOND_ANY:
+            fits = False
         if not fits:
             names = " or ".join(each.__name__ for each in kinds)
-            raise UserError(f"{self._where}: {name} is {found!r}, not {names}; give the model's own config.json")
+            raise UserError(f"{self._where}: {name} is {shown(found)}, not {names}; give the model's own config.json")
         return found
 
     def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        """A list of whole numbers as a tuple."""
+        """A list of whole numbers from 1 as a tuple."""
         found = self._plain.get(name, list(default))
-        if not isinstance(found, (list, tuple)) or not all(type(each) is int for each in found):
-            raise UserError(f"{self._where}: {name} is {found!r}, no list of numbers; give the model's own config.json")
+        numbers = found if isinstance(found, (list, tuple)) else [None]
+        if len(numbers) > _MANY or not all(type(each) is int and 0 < each < _BEYOND_ANY for each in numbers):
+            listed = f"{self._where}: {name} is {shown(found)}"
+            raise UserError(f"{listed}, no list of numbers; give the model's own config.json")
         return tuple(found)
 
     def require(self, name: str, wanted: Any, default: Any, why: str) -> None:
         """Refuses another value than the one that we compute."""
         found = self._plain.get(name, default)
         if found != wanted:
-            raise UserError(f"{self._where}: {name} is {found!r}, but only {wanted!r} is supported: {why}")
+            raise UserError(f"{self._where}: {name} is {shown(found)}, but only {wanted!r} is supported: {why}")

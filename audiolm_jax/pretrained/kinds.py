@@ -1,6 +1,6 @@
 """The kinds of published models that can be imported."""
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, shown
 from audiolm_jax.pretrained import dac, encodec, hubert, mimi, w2v_bert2
 from audiolm_jax.pretrained.kind import Kind
 
@@ -25,4 +25,4 @@ def find_kind(name: str | None, where: str) -> Kind:
         if kind.name == name:
             return kind
     known = ", ".join(kind.name for kind in KINDS)
-    raise UserError(f"{where}: model_type is {name!r}, but only {known} can be imported")
+    raise UserError(f"{where}: model_type is {shown(name)}, but only {known} can be imported")

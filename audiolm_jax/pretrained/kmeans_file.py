@@ -4,12 +4,15 @@ Such a file is a pickle with the bytes of arrays between its instructions. It is
 a few classes may occur, none is called, and what is kept are the centroids.
 """
 
+import io
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.array_file import read_arrays
+from audiolm_jax.errors import UserError, shown
 from audiolm_jax.pretrained.pickle_data import Call, Name, read_pickle
 
 REMEDY = "write the centroids as a NumPy file, numpy.save('km.npy', model.cluster_centers_), and give that"
@@ -36,6 +39,7 @@ _RANDOM = (
 _ALLOWED = frozenset({_WRAPPER, *_MODELS, *_NUMPY, *_RANDOM, "numpy.ndarray", "numpy.dtype", "copyreg._reconstructor",
                       "builtins.object", "_codecs.encode"})  # fmt: skip
 _CENTERS = "cluster_centers_"
+_LONGEST_DTYPE = 8
 
 
 def read_centroids(path: str | Path) -> np.ndarray:
@@ -47,32 +51,36 @@ def read_centroids(path: str | Path) -> np.ndarray:
     path = Path(path)
     try:
         if path.suffix == ".npy":
-            centroids = np.load(path, allow_pickle=False)
+            centroids = read_arrays(path)[""]
         else:
             centroids = _from_joblib(path)
     except FileNotFoundError as error:
         raise UserError(f"there is no k-means file {path}; give one that joblib.dump or numpy.save wrote") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, KeyError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is damaged or no k-means file; {REMEDY}") from error
-    if centroids.ndim != 2 or not np.issubdtype(centroids.dtype, np.floating) or not np.isfinite(centroids).all():
-        raise UserError(f"{path} holds {centroids.dtype}{list(centroids.shape)}, not centroids [K, D]; {REMEDY}")
-    return np.ascontiguousarray(centroids, np.float32)
+    if centroids.ndim == 2 and centroids.size and np.issubdtype(centroids.dtype, np.floating):
+        with np.errstate(over="ignore", invalid="ignore"):
+            kept = np.ascontiguousarray(centroids, np.float32)
+        if np.isfinite(kept).all():
+            return kept
+    raise UserError(f"{path} holds {shown(centroids.dtype)}{list(centroids.shape)}, not centroids [K, D]; {REMEDY}")
 
 
 def _from_joblib(path: Path) -> np.ndarray:
-    with path.open("rb") as stream:
-        if stream.read(1) != b"\x80":
-            raise UserError(f"{path} is compressed or no joblib file; {REMEDY}")
-        stream.seek(0)
+    # All of it, and no more: a read from the file itself would allocate whatever length stands in it.
+    stream = io.BytesIO(path.read_bytes())
+    if stream.read(1) != b"\x80":
+        raise UserError(f"{path} is compressed or no joblib file; {REMEDY}")
+    stream.seek(0)
 
-        def after_build(made: Call) -> Any:
-            if made.name == _WRAPPER or (made.name == "copyreg._reconstructor" and made.args[:1] == (Name(_WRAPPER),)):
-                return _inline_array(stream, made.state)
-            return made
+    def after_build(made: Call) -> Any:
+        if made.name == _WRAPPER or (made.name == "copyreg._reconstructor" and made.args[:1] == (Name(_WRAPPER),)):
+            return _inline_array(stream, made.state)
+        return made
 
-        model = read_pickle(stream, _ALLOWED, str(path), REMEDY, after_build)
+    model = read_pickle(stream, _ALLOWED, str(path), REMEDY, after_build)
     state = model.state if isinstance(model, Call) else None
     if isinstance(model, np.ndarray):
         return model
@@ -81,14 +89,13 @@ def _from_joblib(path: Path) -> np.ndarray:
     return state[_CENTERS]
 
 
-def _inline_array(stream, state: dict) -> np.ndarray:
+def _inline_array(stream: io.BytesIO, state: dict) -> np.ndarray:
     """The array whose bytes follow its description in the stream."""
     dtype, shape, order = _dtype(state["dtype"]), tuple(state["shape"]), state["order"]
     if state.get("numpy_array_alignment_bytes") is not None:
         stream.read(stream.read(1)[0])
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    data = stream.read(size)
-    if len(data) != size:
+    size = math.prod(shape) * dtype.itemsize
+    if size < 0 or len(data := stream.read(size)) != size:
         raise ValueError("cut short")
     return np.frombuffer(data, dtype).reshape(shape, order=order)
 
@@ -97,7 +104,10 @@ def _dtype(described: Any) -> np.dtype:
     """The dtype that a pickle describes: numpy.dtype("f4", ...) with its byte order as state."""
     if not isinstance(described, Call) or described.name != "numpy.dtype":
         raise ValueError("no dtype")
-    dtype = np.dtype(str(described.args[0]))
+    name = described.args[0]
+    if not isinstance(name, str) or len(name) > _LONGEST_DTYPE:
+        raise ValueError("no plain dtype")
+    dtype = np.dtype(name)
     order = described.state[1] if isinstance(described.state, tuple) else "<"
     if dtype.hasobject or dtype.itemsize > 16:
         raise ValueError("objects")

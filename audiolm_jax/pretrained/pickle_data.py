@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 from audiolm_jax.errors import UserError
 
 _MARK = object()
+# What may be a key, or in a set.
+_PLAIN = (str, bytes, int, float, bool, type(None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +119,8 @@ class _Machine:
 
     def _stack_global(self, _) -> None:
         attribute, module = self._stack.pop(), self._stack.pop()
+        if not isinstance(attribute, str) or not isinstance(module, str):
+            raise ValueError("a name that is no text")
         self._stack.append(self._name(f"{module}.{attribute}"))
 
     def _reduce(self, _) -> None:
@@ -166,8 +170,17 @@ class _Machine:
 
     @staticmethod
     def _set(target: Any, pairs: list[Any]) -> None:
+        # Hashing or printing tuples of tuples of one another, which a few bytes can make, may take for ever.
+        if not all(isinstance(key, _PLAIN) for key in pairs[::2]):
+            raise ValueError("a key that is no plain value")
         entries = target.entries if isinstance(target, Call) else target
         entries.update(zip(pairs[::2], pairs[1::2], strict=True))
+
+    def _add_items(self, _) -> None:
+        values = self._since_mark()
+        if not all(isinstance(value, _PLAIN) for value in values):
+            raise ValueError("a set of other than plain values")
+        self._stack[-1].update(values)
 
     def _tuple(self, size: int) -> None:
         values = self._stack[len(self._stack) - size :]
@@ -213,7 +226,7 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
     "LONG_BINGET": _Machine._get,
     "APPEND": _Machine._append,
     "APPENDS": _Machine._appends,
-    "ADDITEMS": lambda machine, _: machine._stack[-1].update(values) if (values := machine._since_mark()) else None,
+    "ADDITEMS": _Machine._add_items,
     "SETITEM": _Machine._set_item,
     "SETITEMS": _Machine._set_items,
     "TUPLE": lambda machine, _: machine._stack.append(tuple(machine._since_mark())),

@@ -1,14 +1,15 @@
 """The tensors of a file that torch.save wrote, without PyTorch and without running anything of it."""
 
 import io
-import zipfile
+import math
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.archive import Archive
+from audiolm_jax.errors import UserError, brief
 from audiolm_jax.pretrained.pickle_data import Call, Name, Reference, read_pickle
 
 REMEDY = "save the model as safetensors: model.save_pretrained(DIR, safe_serialization=True), and import DIR"
@@ -39,16 +40,16 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
         UserError: the file is damaged, of the format before PyTorch 1.6, holds more than tensors, or would run code.
     """
     try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+        archive = Archive(path)
+    except (ValueError, OSError) as error:
         raise UserError(f"{path} is damaged or of the format before PyTorch 1.6; {REMEDY}") from error
     with archive:
-        members = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        members = [name for name in archive.names if name.endswith("/data.pkl")]
         if len(members) != 1:
             raise UserError(f"{path} holds {len(members)} pickles in place of one; {REMEDY}")
         root = members[0].removesuffix("data.pkl")
         value = read_pickle(io.BytesIO(_member(archive, members[0], path)), _ALLOWED, str(path), REMEDY)
-        if f"{root}byteorder" in archive.namelist() and _member(archive, f"{root}byteorder", path) != b"little":
+        if f"{root}byteorder" in archive.names and _member(archive, f"{root}byteorder", path) != b"little":
             raise UserError(f"{path} was written by a big-endian machine; {REMEDY}")
         storages: dict[str, bytes] = {}
 
@@ -58,16 +59,16 @@ def read_torch_file(path: Path) -> dict[str, np.ndarray]:
             return storages[key]
 
         entries = _dictionary(value)
-        if entries is None or not entries:
+        if not entries or not all(isinstance(name, str) for name in entries):
             raise UserError(f"{path} is no dictionary of tensors; {REMEDY}")
-        return {str(name): _tensor(entry, storage, f"{path}: {name}") for name, entry in entries.items()}
+        return {name: _tensor(entry, storage, f"{path}: {brief(name)}") for name, entry in entries.items()}
 
 
-def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+def _member(archive: Archive, name: str, path: Path) -> bytes:
     try:
         return archive.read(name)
-    except (KeyError, zipfile.BadZipFile, OSError, EOFError) as error:
-        raise UserError(f"{path} is cut short or damaged at {name}; copy it again") from error
+    except ValueError as error:
+        raise UserError(f"{path} is cut short or damaged at {brief(name)}; copy it again") from error
 
 
 def _dictionary(value: Any) -> dict | None:
@@ -79,24 +80,28 @@ def _dictionary(value: Any) -> dict | None:
 
 def _tensor(entry: Any, storage, where: str) -> np.ndarray:
     """One tensor, from the call that would rebuild it."""
-    if isinstance(entry, Call) and entry.name == _REBUILD_PARAMETER:
-        entry = entry.args[0]
     try:
+        if isinstance(entry, Call) and entry.name == _REBUILD_PARAMETER:
+            entry = entry.args[0]
         if entry.name != _REBUILD_TENSOR:
             raise ValueError(entry.name)
         reference, offset, shape, strides = entry.args[:4]
         kind, key = _storage_of(reference)
-        flat = np.frombuffer(storage(key), kind)
+        data = storage(key)
+        flat = np.frombuffer(data, kind) if data else np.empty(0, kind)
         last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
         if min((*shape, *strides, offset), default=0) < 0 or (0 not in shape and last >= len(flat)):
             raise ValueError("it lies outside of its storage")
+        # Steps of 0 make any number of values of one; no weights are kept so.
+        if math.prod(shape) > len(flat):
+            raise ValueError("it has more values than its storage")
         view = np.lib.stride_tricks.as_strided(
             flat[offset:], shape, [stride * kind.itemsize for stride in strides], writeable=False
         )
         return np.ascontiguousarray(view).reshape(shape)
     except UserError:
         raise
-    except (AttributeError, ValueError, TypeError, IndexError) as error:
+    except (AttributeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise UserError(f"{where} is no tensor, or a damaged one; {REMEDY}") from error
 
 
@@ -107,4 +112,6 @@ def _storage_of(reference: Any) -> tuple[np.dtype, str]:
     _, kind, key, *_ = reference.key
     if not isinstance(kind, Name) or kind.name not in _STORAGES:
         raise ValueError("a storage of another type")
-    return _STORAGES[kind.name], str(key)
+    if not isinstance(key, str):
+        raise ValueError("a storage without a name")
+    return _STORAGES[kind.name], key

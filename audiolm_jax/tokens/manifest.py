@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, first_line, shown
+from audiolm_jax.files import is_plain_name
 from audiolm_jax.object_storage import is_remote
+from audiolm_jax.plain_json import from_plain, parse
 from audiolm_jax.tokens.part_files import part_file, write_file
 from audiolm_jax.tokens.records import SPLITS
 from audiolm_jax.tokens.stages import Stage, TokenizerRates
@@ -179,12 +181,13 @@ def read_header(folder: str | os.PathLike, shard_name: str) -> ShardHeader | Non
     """The header of the file beside a shard; None if there is none that can be read."""
     try:
         with inputs_path(folder, shard_name).open("rb") as file:
-            values = json.loads(file.readline())
-        if values["schema"] != SCHEMA_VERSION:
+            values = parse(file.readline())
+        if values.pop("schema") != SCHEMA_VERSION:
             return None
-        speakers = tuple((str(name), int(count)) for name, count in values["speakers"])
-        return ShardHeader(ShardEntry(**values["shard"]), speakers, int(values["num_unread"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        header = from_plain(ShardHeader, values, "the header")
+        _check_shard(header.shard)
+        return header if sum(count for _, count in header.speakers) == header.shard.num_records else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -196,12 +199,12 @@ def read_inputs(folder: str | os.PathLike, shard: ShardEntry) -> tuple[InputEntr
     """
     path = inputs_path(folder, shard.name)
     try:
-        lines = path.read_text().splitlines()
-        entries = tuple(InputEntry(**json.loads(line)) for line in lines[1:])
+        lines = path.read_text().split("\n")
+        entries = tuple(from_plain(InputEntry, parse(line), "a line") for line in lines[1:] if line)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; copy the folder of tokens again") from error
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); copy the folder of tokens again") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); copy the folder of tokens again") from error
     if len(entries) != shard.num_inputs:
         raise UserError(f"{path} lists {len(entries)} inputs, the manifest {shard.num_inputs}; run `audiolm tokenize`")
     return entries
@@ -253,26 +256,25 @@ def read_manifest(folder: str | os.PathLike) -> TokenManifest:
     """
     path = epath.Path(folder) / MANIFEST_NAME
     try:
-        values = json.loads(path.read_text())
-        if values["schema"] != SCHEMA_VERSION:
-            found = values["schema"]
-            raise UserError(f"{path} has schema {found}, this version reads {SCHEMA_VERSION}; tokenize again")
-        sizes = dict(values["tokenizers"])
-        sizes["rates"] = TokenizerRates(**sizes["rates"])
-        return TokenManifest(
-            tokenizers=TokenizerSizes(**sizes),
-            gate=dict(values["gate"]),
-            shards=tuple(ShardEntry(**entry) for entry in values["shards"]),
-            num_speakers=dict(values["num_speakers"]),
-            num_left_out=int(values["num_left_out"]),
-            left_out=dict(values["left_out"]),
-        )
+        values = parse(path.read_bytes())
+        found = values["schema"]
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; run `audiolm tokenize` until it ends (it resumes)") from error
-    except UserError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}); run `audiolm tokenize` again") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); run `audiolm tokenize` again") from error
+    if found != SCHEMA_VERSION:
+        raise UserError(f"{path} has schema {shown(found)}, this version reads {SCHEMA_VERSION}; tokenize again")
+    # What is written beside the manifest's own fields is for people.
+    own = {field.name: values[field.name] for field in dataclasses.fields(TokenManifest) if field.name in values}
+    manifest = from_plain(TokenManifest, own, str(path))
+    try:
+        for shard in manifest.shards:
+            _check_shard(shard)
+        if min(manifest.tokenizers.rates.semantic_hz, manifest.tokenizers.rates.acoustic_hz) <= 0:
+            raise ValueError("rates must be positive")
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); run `audiolm tokenize` again") from error
+    return manifest
 
 
 def read_speakers(folder: str | os.PathLike, split: str) -> Speakers:
@@ -284,14 +286,15 @@ def read_speakers(folder: str | os.PathLike, split: str) -> Speakers:
     _check_split(split)
     names_path, ids_path = _speaker_paths(epath.Path(folder), split)
     try:
-        names = tuple(json.loads(names_path.read_text()))
+        names = from_plain(tuple[str, ...], parse(names_path.read_bytes()), "the names")
         with ids_path.open("rb") as file:
             ids = np.load(file if is_remote(folder) else Path(ids_path), mmap_mode=None if is_remote(folder) else "r")
         if ids.dtype != np.int32 or ids.ndim != 1 or (ids.size and not 0 <= ids.min() <= ids.max() < len(names)):
             raise ValueError("the ids are not those of the names")
         return Speakers(names, ids)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{ids_path} is missing or damaged ({error}); run `audiolm tokenize` again") from error
+    except Exception as error:  # besides OSError and ValueError, whatever NumPy makes of a damaged header
+        reason = first_line(error)
+        raise UserError(f"{ids_path} is missing or damaged ({reason}); run `audiolm tokenize` again") from error
 
 
 def check_stage(stage: Stage, tokenizers: TokenizerSizes, folder: str | Path) -> None:
@@ -311,6 +314,14 @@ def check_stage(stage: Stage, tokenizers: TokenizerSizes, folder: str | Path) ->
         fits = value == 0 or (value <= found if name == "num_quantizers" else value == found)
         if not fits:
             raise UserError(f"stage {stage.name} has {name} = {value} but the tokens of {folder} have {found}")
+
+
+def _check_shard(shard: ShardEntry) -> None:
+    """Raises ValueError for a name or numbers that no shard has."""
+    if not is_plain_name(shard.name):
+        raise ValueError(f"{shown(shard.name)} is no name of a file")
+    if not 0 <= shard.num_records <= shard.num_inputs < 1 << 40 or not 0 <= shard.seconds < float("inf"):
+        raise ValueError(f"the numbers of {shown(shard.name)} are those of no shard")
 
 
 def _check_split(split: str) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 # With up to 7 bits of the token before it, a token then lies within four bytes.
 _MAX_BITS = 25
 _WINDOW_BYTES = 4
+# Far more than any codec has. Without frames there are no bytes that a wrong number would not go with.
+_MAX_LEVELS = 4096
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,8 +46,8 @@ class PackedTokens:
     def from_bytes(cls, data: bytes, shape: tuple[int, int], bits: int) -> "PackedTokens":
         """The tokens of shape [T, Q] whose `rows` are these bytes; ValueError if their number is not the right one."""
         frames, levels = shape
-        if not 1 <= bits <= _MAX_BITS:
-            raise ValueError(f"tokens of {bits} bits")
+        if not 1 <= bits <= _MAX_BITS or not 0 <= levels <= _MAX_LEVELS:
+            raise ValueError(f"tokens of {bits} bits in {levels} levels")
         return cls(np.frombuffer(data, np.uint8).reshape(frames, -(-levels * bits // 8)), levels, bits)
 
     @property

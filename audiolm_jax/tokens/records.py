@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 from etils import epath
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, first_line, shown
 from audiolm_jax.tokens.packed_tokens import PackedTokens
 from audiolm_jax.tokens.part_files import part_file
 
@@ -71,8 +71,11 @@ def _unpack_semantic(packed: Any) -> np.ndarray:
     """int32[T] of what `_pack_semantic` gives; ValueError for anything else."""
     dtype, length, data = packed
     if dtype not in _DTYPES or not isinstance(length, int) or length < 0:
-        raise ValueError(f"semantic tokens of type {dtype!r} and length {length!r}")
-    return np.frombuffer(data, dtype).reshape(length).astype(np.int32)
+        raise ValueError(f"semantic tokens of type {shown(dtype)} and length {shown(length)}")
+    tokens = np.frombuffer(data, dtype).reshape(length).astype(np.int32)
+    if length and tokens.min() < 0:
+        raise ValueError(f"semantic token {tokens.min()}")
+    return tokens
 
 
 def _pack_acoustic(tokens: np.ndarray | PackedTokens) -> list:
@@ -84,8 +87,9 @@ def _pack_acoustic(tokens: np.ndarray | PackedTokens) -> list:
 def _unpack_acoustic(packed: Any) -> PackedTokens:
     """The tokens of what `_pack_acoustic` gives; ValueError for anything else."""
     bits, shape, data = packed
-    if len(shape) != 2 or not all(isinstance(number, int) and number >= 0 for number in (bits, *shape)):
-        raise ValueError(f"acoustic tokens of {bits!r} bits and shape {shape!r}")
+    # Without levels there are no bytes that a wrong number of frames would not go with.
+    if len(shape) != 2 or not all(isinstance(number, int) and number >= 0 for number in (bits, *shape)) or not shape[1]:
+        raise ValueError(f"acoustic tokens of {shown(bits)} bits and shape {shown(shape)}")
     return PackedTokens.from_bytes(data, tuple(shape), bits)
 
 
@@ -112,16 +116,18 @@ def decode_record(data: bytes) -> TokenRecord:
         if schema == SCHEMA_VERSION:
             if not all(isinstance(values[name], str) for name in _TEXTS):
                 raise ValueError("a text field is not text")
+            if not isinstance(values["num_samples"], int) or values["num_samples"] < 0:
+                raise ValueError("a length that is no number of samples")
             return TokenRecord(
                 **{name: values[name] for name in _TEXTS},
-                num_samples=int(values["num_samples"]),
+                num_samples=values["num_samples"],
                 rms_dbfs=float(values["rms_dbfs"]),
                 semantic_tokens=_unpack_semantic(values["semantic_tokens"]),
                 acoustic_tokens=_unpack_acoustic(values["acoustic_tokens"]),
             )
-    except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
-        raise UserError(f"damaged token record ({error}); run `audiolm tokenize` again") from error
-    raise UserError(f"token record of schema {schema}, this version reads {SCHEMA_VERSION}; tokenize again")
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, msgpack.UnpackException) as error:
+        raise UserError(f"damaged token record ({first_line(error)}); run `audiolm tokenize` again") from error
+    raise UserError(f"token record of schema {shown(schema)}, this version reads {SCHEMA_VERSION}; tokenize again")
 
 
 def write_records(path: Path, records: Iterable[bytes]) -> int:

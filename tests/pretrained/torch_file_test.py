@@ -1,75 +1,20 @@
 """Files of torch.save, made here without PyTorch: what they hold is read, and what they would run is not."""
 
 import collections
-import io
 import os
-import pickle
-import sys
-import types
-import zipfile
 
 import numpy as np
 import pytest
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.pretrained.torch_file import read_torch_file
-
-
-class Stored:
-    """Stands for a storage; the pickler writes a reference to it."""
-
-    def __init__(self, kind, key, size):
-        self.reference = ("storage", kind, key, "cpu", size)
-
-
-class StoragePickler(pickle.Pickler):
-    def persistent_id(self, value):
-        return value.reference if isinstance(value, Stored) else None
+from tests.pretrained.made_torch_file import made_torch_file, tensor, torch_by_name
 
 
 @pytest.fixture
-def torch(monkeypatch):
-    """As much of PyTorch as a pickle names."""
-
-    def named(name, **attributes):
-        module = types.ModuleType(name)
-        for attribute, value in attributes.items():
-            value.__module__, value.__qualname__, value.__name__ = name, attribute, attribute
-            setattr(module, attribute, value)
-        monkeypatch.setitem(sys.modules, name, module)
-        return module
-
-    def rebuild():
-        raise AssertionError("this is never called")
-
-    utils = named("torch._utils", _rebuild_tensor_v2=rebuild)
-    kinds = {f"{name}Storage": type("Storage", (), {}) for name in ("Float", "Half", "BFloat16", "Long")}
-    module = named("torch", **kinds)
-    module._utils = utils
-    return module
-
-
-def tensor(torch, kind, key, shape, strides=None, offset=0, size=1):
-    """What pickles as a tensor that lies in a storage."""
-    strides = strides or tuple(int(np.prod(shape[axis + 1 :])) for axis in range(len(shape)))
-
-    class Tensor:
-        def __reduce__(self):
-            arguments = (Stored(getattr(torch, kind), key, size), offset, shape, strides, False, {})
-            return torch._utils._rebuild_tensor_v2, arguments
-
-    return Tensor()
-
-
-def save(path, value, storages, byteorder=b"little"):
-    buffer = io.BytesIO()
-    StoragePickler(buffer, protocol=2).dump(value)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", buffer.getvalue())
-        archive.writestr("archive/byteorder", byteorder)
-        for key, data in storages.items():
-            archive.writestr(f"archive/data/{key}", data)
-    return path
+def torch():
+    with torch_by_name() as module:
+        yield module
 
 
 def test_tensors_of_every_layout_are_read(torch, tmp_path):
@@ -89,7 +34,7 @@ def test_tensors_of_every_layout_are_read(torch, tmp_path):
         "2": np.float16([1.5, -2]).tobytes(),
         "3": b"\xc0\x3f",
     }
-    found = read_torch_file(save(tmp_path / "model.bin", entries, storages))
+    found = read_torch_file(made_torch_file(tmp_path / "model.bin", entries, storages))
     whole = numbers.reshape(3, 4)
     np.testing.assert_array_equal(found["whole"], whole)
     np.testing.assert_array_equal(found["transposed"], whole.T)
@@ -99,7 +44,7 @@ def test_tensors_of_every_layout_are_read(torch, tmp_path):
     np.testing.assert_array_equal(found["wide"].astype(np.float32), [1.5])
     assert found["none"].shape == (0, 4)
     # A plain dictionary too.
-    assert read_torch_file(save(tmp_path / "plain.bin", dict(entries), storages)).keys() == entries.keys()
+    assert read_torch_file(made_torch_file(tmp_path / "plain.bin", dict(entries), storages)).keys() == entries.keys()
 
 
 def test_code_in_a_file_is_named_and_not_run(torch, tmp_path):
@@ -109,7 +54,8 @@ def test_code_in_a_file_is_named_and_not_run(torch, tmp_path):
         def __reduce__(self):
             return os.system, (f"touch {mark}",)
 
-    path = save(tmp_path / "evil.bin", {"a": tensor(torch, "FloatStorage", "0", (1,)), "b": Evil()}, {"0": bytes(4)})
+    entries = {"a": tensor(torch, "FloatStorage", "0", (1,)), "b": Evil()}
+    path = made_torch_file(tmp_path / "evil.bin", entries, {"0": bytes(4)})
     with pytest.raises(UserError, match=r"would run (posix|nt)\.system .*nothing was run; save the model as"):
         read_torch_file(path)
     assert not mark.exists()
@@ -121,12 +67,12 @@ def test_code_in_a_file_is_named_and_not_run(torch, tmp_path):
 def test_a_tensor_that_lies_outside_of_its_storage_is_refused(torch, tmp_path, shape, strides, offset):
     entry = tensor(torch, "FloatStorage", "0", shape, strides, offset)
     with pytest.raises(UserError, match="is no tensor, or a damaged one"):
-        read_torch_file(save(tmp_path / "model.bin", {"a": entry}, {"0": bytes(48)}))
+        read_torch_file(made_torch_file(tmp_path / "model.bin", {"a": entry}, {"0": bytes(48)}))
 
 
 def test_damaged_and_foreign_files_are_refused_in_one_line(torch, tmp_path):
     entries = {"a": tensor(torch, "FloatStorage", "0", (1,))}
-    whole = save(tmp_path / "whole.bin", entries, {"0": bytes(4)}).read_bytes()
+    whole = made_torch_file(tmp_path / "whole.bin", entries, {"0": bytes(4)}).read_bytes()
     cases = {
         "cut short": whole[: len(whole) // 2],
         "no zip": b"\x80\x02}q\x00.",
@@ -138,10 +84,10 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(torch, tmp_path):
             read_torch_file(tmp_path / "model.bin")
         assert "\n" not in str(caught.value), name
     with pytest.raises(UserError, match="big-endian"):
-        read_torch_file(save(tmp_path / "model.bin", entries, {"0": bytes(4)}, byteorder=b"big"))
+        read_torch_file(made_torch_file(tmp_path / "model.bin", entries, {"0": bytes(4)}, byteorder=b"big"))
     with pytest.raises(UserError, match="cut short or damaged at archive/data/0"):
-        read_torch_file(save(tmp_path / "model.bin", entries, {}))
+        read_torch_file(made_torch_file(tmp_path / "model.bin", entries, {}))
     with pytest.raises(UserError, match="no dictionary of tensors"):
-        read_torch_file(save(tmp_path / "model.bin", [1, 2], {}))
+        read_torch_file(made_torch_file(tmp_path / "model.bin", [1, 2], {}))
     with pytest.raises(UserError, match="model.bin: epoch is no tensor"):
-        read_torch_file(save(tmp_path / "model.bin", {"epoch": 3}, {}))
+        read_torch_file(made_torch_file(tmp_path / "model.bin", {"epoch": 3}, {}))
