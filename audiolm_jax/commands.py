@@ -121,6 +121,7 @@ def _tokenize(args: Namespace, process_index: int, process_count: int) -> int:
         files_per_shard=args.files_per_shard,
         left_out=[InputEntry(e.source, e.key, e.speaker, "train", e.reason, "", 0.0) for e in corpus.left_out],
         joins=process_index == 0,
+        split=corpus.split,
     )
     if process_index == 0:
         _write_json(args.json, figures.to_json())

@@ -20,14 +20,17 @@ from audiolm_jax.bundle.manifest import (
     read_manifest,
     weights_file,
 )
-from audiolm_jax.bundle.tokenizer_kinds import codec_kind
+from audiolm_jax.bundle.tokenizer_kinds import W2V_BERT, codec_kind, kind_of_encoder
+from audiolm_jax.bundle.training_splits import splits_by_part
 from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.codec.contract import Codec
 from audiolm_jax.errors import UserError, shown
 from audiolm_jax.files import is_plain_name
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.stage_model import StageModel
+from audiolm_jax.plain_json import from_plain
 from audiolm_jax.semantic.tokenizer import SemanticTokenizer
+from audiolm_jax.tokens.split import Split
 from audiolm_jax.tokens.stages import Stage
 
 # Bundles that ship with the package, by folder name.
@@ -123,6 +126,22 @@ class Bundle:
         """Stages by name, in the order of generation."""
         return {name: self.language_models[name].stage for name in STAGE_ORDER if name in self.language_models}
 
+    @functools.cached_property
+    def training_splits(self) -> dict[str, tuple[Split, ...] | None]:
+        """Of every part that was trained by us ("codec", "k-means", "coarse stage" ...), what was held out of each
+        corpus that it was trained on; None where that is not recorded.
+
+        Raises:
+            UserError: the record is damaged.
+        """
+        where = str(self.path or self.name)
+        steps = from_plain(dict[str, Any], self.provenance.get("steps", {}), f"{where}: provenance.steps")
+        trained = [*steps, *(f"{name} stage" for name in self.stages)]
+        if kind_of_encoder(self.semantic.config.encoder) is W2V_BERT:  # nobody publishes weights of this kind
+            trained.append("w2v-BERT")
+        recorded = splits_by_part(self.provenance, where)
+        return {part: recorded.get(part) for part in dict.fromkeys((*trained, *recorded))}
+
     @property
     def lm_configs(self) -> dict[str, TransformerConfig]:
         """Sizes of the language models, by stage name."""
@@ -190,6 +209,7 @@ class Bundle:
             },
         )
         _check_fingerprints(bundle, manifest)
+        bundle.training_splits  # noqa: B018  refuses a damaged record here rather than in the middle of an evaluation
         return bundle
 
     @property

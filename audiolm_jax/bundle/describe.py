@@ -8,8 +8,9 @@ import numpy as np
 
 from audiolm_jax.bundle.bundle import Bundle
 from audiolm_jax.bundle.manifest import CODEC_FILE, SEMANTIC_FILE, classifier_file, weights_file
-from audiolm_jax.bundle.model_card import flat, in_words
+from audiolm_jax.bundle.model_card import flat, in_words, measured_on
 from audiolm_jax.bundle.tokenizer_kinds import kind_of_codec, kind_of_encoder
+from audiolm_jax.bundle.training_splits import SPLITS
 
 
 def count_parameters(params: Any) -> int:
@@ -83,8 +84,19 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "stages": list(bundle.stages),
         "parts": parts,
         "metrics": bundle.metrics,
-        "provenance": bundle.provenance,
+        "provenance": _without_samples(bundle.provenance),
     }
+
+
+def _without_samples(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Provenance without the hashes of training files, which say nothing to people."""
+    if SPLITS not in provenance:
+        return provenance
+    entries = [
+        entry | {"splits": [{k: v for k, v in split.items() if k != "train_sample"} for split in entry["splits"]]}
+        for entry in provenance[SPLITS]
+    ]
+    return provenance | {SPLITS: entries}
 
 
 def describe_in_words(bundle: Bundle) -> str:
@@ -100,7 +112,7 @@ def describe_in_words(bundle: Bundle) -> str:
     for name, part in facts["parts"].items():
         lines.append(f"{name:<13}{part['parameters'] / 1e6:7.2f} M  {_part_in_words(name, part)}")
     if facts["metrics"]:
-        lines += ["", "figures on held-out speakers"]
+        lines += ["", f"figures: {measured_on(facts['metrics'])}"]
         lines += [f"  {name:<36} {in_words(value)}" for name, value in flat(facts["metrics"])]
     return "\n".join(lines)
 

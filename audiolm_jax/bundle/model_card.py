@@ -94,6 +94,14 @@ def _training(manifest: "Manifest") -> str:
             lines.append(f"- Data: {corpus.get('name', 'unnamed')}" + (f" ({', '.join(facts)})" if facts else ""))
         else:
             lines.append(f"- Data: {corpus}")
+    for entry in provenance.get("splits", []):
+        for split in entry["splits"]:
+            settings = ", ".join(f"{name} {value}" for name, value in split["settings"].items())
+            files = split["num_train"] + split["num_heldout"]
+            lines.append(
+                f"- Held out of {', '.join(entry['parts'])}: {split['num_heldout']} of {files} recordings (corpus "
+                f"{split['kind']}, {settings})"
+            )
     for part in provenance.get("published", []):
         lines.append(f"- Published weights: {part['part']}, {part['origin']} ({part['licence']})")
     steps = dict(provenance.get("steps", {}))
@@ -109,8 +117,19 @@ def _figures(metrics: Mapping[str, Any]) -> str:
     rows = list(flat(metrics))
     if not rows:
         return "None yet: `audiolm eval all --only codec,perplexity --merge` measures them on held-out speakers."
-    lines = ["On speakers that were held out of all training.", "", "| figure | value |", "|---|---|"]
+    lines = [measured_on(metrics), "", "| figure | value |", "|---|---|"]
     return "\n".join(lines + [f"| {name} | {in_words(value)} |" for name, value in rows])
+
+
+def measured_on(metrics: Mapping[str, Any]) -> str:
+    """In one sentence, whether what figures were measured on was held out, as the report that made them says."""
+    heldout = metrics.get("heldout")
+    state = heldout.get("split") if isinstance(heldout, Mapping) else None
+    return {
+        "unknown": "On held-out speakers, by a split that not all of its trainings recorded.",
+        "unseen": "On recordings that no training has heard.",
+        "nothing held out": "On recordings that its training has heard: none were held out.",
+    }.get(state, "On speakers that were held out of all training.")
 
 
 def flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from audiolm_jax.bundle.bundle import Bundle, BundledClassifier, LanguageModel, 
 from audiolm_jax.bundle.export import export_bundle
 from audiolm_jax.bundle.manifest import CLASSIFIER_NAMES, REAL_CLASS, SYNTHETIC_CLASS, read_manifest
 from audiolm_jax.bundle.tokenizer_dirs import codec_of, semantic_of, trained_in
+from audiolm_jax.bundle.training_splits import SPLITS, with_splits
 from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.data.feed import TokenFeed
 from audiolm_jax.errors import UserError
@@ -40,7 +41,7 @@ def export_tokenizers(
         name: of the system.
         licence: of the weights; None for those of imported models together, which only works where both are.
         data: what was trained on, one {"name", "hours", "speakers", "licence"} or sentence for each corpus.
-        w2v_bert_workdir: of the encoder's own training, only to record its steps and settings.
+        w2v_bert_workdir: of the encoder's own training, only to record its steps, settings and split.
         weight_dtype: "float16", "bfloat16" or "float32"; None for float32 where something was imported, so that
             published weights stay what they are, and float16 elsewhere.
         overwrite: replace a bundle that is there.
@@ -69,11 +70,14 @@ def export_tokenizers(
         codec_params=codec.params,
         semantic=semantic.functions,
         semantic_params=semantic.params,
-        provenance={
-            "data": list(data),
-            "steps": {part: meta["step"] for part, meta in metas.items()},
-            **({"published": published} if published else {}),
-        },
+        provenance=with_splits(
+            {
+                "data": list(data),
+                "steps": {part: meta["step"] for part, meta in metas.items()},
+                **({"published": published} if published else {}),
+            },
+            {part: meta.get(SPLITS) for part, meta in metas.items()},
+        ),
         config_gin=_sections({part: meta["gin"] for part, meta in metas.items()}),
     )
     return export_bundle(bundle, folder, weight_dtype or ("float32" if published else "float16"), overwrite)
@@ -105,10 +109,11 @@ def export_system(
         UserError: a stage was trained on tokens of other tokenizers; and as `export_tokenizers`.
     """
     base = Bundle.load(tokenizers)
-    models, texts, steps = {}, {}, dict(base.provenance.get("steps", {}))
+    models, texts, steps, splits = {}, {}, dict(base.provenance.get("steps", {})), {}
     provenance = dict(base.provenance)
     for stage_name, workdir in stage_workdirs.items():
-        models[stage_name], texts[f"{stage_name} stage"], feed = _language_model(workdir)
+        models[stage_name], meta, feed = _language_model(workdir)
+        texts[f"{stage_name} stage"], splits[f"{stage_name} stage"] = meta["gin"], meta.get(SPLITS)
         if models[stage_name].stage.name != stage_name:
             raise UserError(f"{workdir} holds a {models[stage_name].stage.name} stage; give it as that")
         steps[f"{stage_name} stage"] = models[stage_name].steps
@@ -117,7 +122,7 @@ def export_system(
         base,
         name=name or base.name,
         language_models=models,
-        provenance={**provenance, "steps": steps},
+        provenance=with_splits({**provenance, "steps": steps}, splits),
         config_gin=base.config_gin + _sections(texts),
         prompt=base.prompt if prompt is None else Path(prompt).read_bytes(),
     )
@@ -170,8 +175,8 @@ def with_classifiers(bundle: Bundle, workdirs: Mapping[str, str | Path]) -> Bund
     return dataclasses.replace(bundle, classifiers=classifiers, config_gin=config_gin)
 
 
-def _language_model(workdir: str | Path) -> tuple[LanguageModel, str, TokenFeed]:
-    """The trained stage of a work directory, its gin text, and the feed it was trained on."""
+def _language_model(workdir: str | Path) -> tuple[LanguageModel, dict[str, Any], TokenFeed]:
+    """The trained stage of a work directory, the meta of its checkpoint, and the feed it was trained on."""
     trained, arrays, meta = trained_in(workdir, StageLearner, "language model")
     fingerprints = meta.get("fingerprints") or {}
     if not {"codec", "semantic"} <= fingerprints.keys():
@@ -184,7 +189,7 @@ def _language_model(workdir: str | Path) -> tuple[LanguageModel, str, TokenFeed]
         semantic_fingerprint=fingerprints["semantic"],
         steps=meta["step"],
     )
-    return model, meta["gin"], trained.feed
+    return model, meta, trained.feed
 
 
 def mean_run_frames(feed: TokenFeed) -> float:

@@ -1,12 +1,13 @@
 """Corpora of waveforms: utterances with speakers and keys, split so that no speaker is on both sides.
 
 Every corpus has `utterances`, `train` and `heldout` (sequences of Utterance), `left_out` (files that cannot be used,
-with reasons) and `source_files()` for the extraction of tokens.
+with reasons), `source_files()` for the extraction of tokens, and `split`, which is stored with what is made of it.
 """
 
 import dataclasses
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Protocol
 
@@ -27,10 +28,20 @@ from audiolm_jax.data.utterances import (
 from audiolm_jax.data.voice_activity import SEGMENT_SECONDS
 from audiolm_jax.errors import UserError
 from audiolm_jax.object_storage import any_path
+from audiolm_jax.tokens.split import Split
 
 CORPUS_KINDS = ("folder", "libri_light", *libri_light.SUBSETS, "maestro")
 
-__all__ = ["CORPUS_KINDS", "Corpus", "FolderCorpus", "LibriLightCorpus", "MaestroCorpus", "Utterance", "open_corpus"]
+__all__ = [
+    "CORPUS_KINDS",
+    "Corpus",
+    "FolderCorpus",
+    "LibriLightCorpus",
+    "MaestroCorpus",
+    "Utterance",
+    "open_corpora",
+    "open_corpus",
+]
 
 
 class Corpus(Protocol):
@@ -39,6 +50,10 @@ class Corpus(Protocol):
     @property
     def listing(self) -> Listing:
         """What a scan of the corpus finds; made when it is first asked for."""
+
+    @property
+    def split(self) -> Split:
+        """What is held out, and by which settings."""
 
     @property
     def utterances(self) -> UtteranceList:
@@ -127,6 +142,13 @@ class FolderCorpus(Corpus):
         is_heldout = heldout_files(table, names, self.heldout_speakers, self.seed)
         return Listing(table, is_heldout, tuple(left_out))
 
+    @property
+    def split(self) -> Split:
+        """By speaker."""
+        level = {"speaker_level": self.speaker_level} if self.speaker_level else {}
+        settings = {"heldout_speakers": self.heldout_speakers, "split_seed": self.seed, **level}
+        return self.listing.split("folder", settings)
+
     def _speaker(self, below: PurePath) -> str:
         """Who speaks in a file, by its path below the root."""
         folders = below.parts[:-1]
@@ -204,6 +226,12 @@ class LibriLightCorpus(Corpus):
         tell_left_out(listing.left_out)
         return listing
 
+    @property
+    def split(self) -> Split:
+        """By speaker."""
+        settings = {"heldout_speakers": self.heldout_speakers, "split_seed": self.seed}
+        return self.listing.split(self.subset or "libri_light", settings)
+
 
 @dataclasses.dataclass(frozen=True)
 class MaestroCorpus(Corpus):
@@ -244,6 +272,11 @@ class MaestroCorpus(Corpus):
         tell_left_out(listing.left_out)
         return listing
 
+    @property
+    def split(self) -> Split:
+        """MAESTRO's own; the names that are held out are those of compositions."""
+        return self.listing.split("maestro", {"heldout_split": self.heldout_split})
+
 
 def open_corpus(
     kind: str,
@@ -274,6 +307,25 @@ def open_corpus(
     if kind == "maestro":
         return MaestroCorpus(root, segment_seconds=segment_seconds, cache_dir=cache_dir)
     raise UserError(f"there is no kind of corpus {kind!r}; take one of {', '.join(CORPUS_KINDS)}")
+
+
+def open_corpora(
+    kind: str,
+    roots: Sequence[str | Path],
+    heldout_speakers: int = 20,
+    seed: int = 0,
+    segment_seconds: float = SEGMENT_SECONDS,
+    cache_dir: str | Path | None = None,
+) -> tuple[Corpus, ...]:
+    """The corpora in several folders, each split by itself; see `open_corpus` for the arguments.
+
+    Raises:
+        UserError: there is no such kind, or parts of Libri-Light are named one by one.
+    """
+    if len(roots) > 1 and kind not in ("folder", "maestro"):
+        # A reader of small may read in medium too, and would be held out of one and trained on in the other.
+        raise UserError(f"the corpus is {kind!r}: name one folder, that which holds small/, medium/ and large/")
+    return tuple(open_corpus(kind, root, heldout_speakers, seed, segment_seconds, cache_dir) for root in roots)
 
 
 def _check_count(heldout_speakers: int) -> None:

@@ -64,7 +64,7 @@ def read_table(root: Path) -> list[Performance]:
     try:
         rows = _json_rows(path) if path.suffix == ".json" else _csv_rows(path)
         performances = [_performance(row) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError, csv.Error) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {first_line(error)}); unpack it again") from error
     performances.sort(key=lambda performance: performance.key)
     for first, second in zip(performances, performances[1:], strict=False):

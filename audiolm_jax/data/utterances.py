@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from audiolm_jax.data.order import hash_bits
 from audiolm_jax.data.voice_activity import Ranges
 from audiolm_jax.object_storage import any_path
 from audiolm_jax.tokens.records import SourceFile
+from audiolm_jax.tokens.split import Split
 
 # Lines about files that are left out, before the rest is only counted.
 _MAX_LINES = 20
@@ -242,6 +243,15 @@ class Listing:
     def source_files(self) -> SourceFiles:
         """All of them with their splits, for the extraction."""
         return SourceFiles(self.table, self.is_heldout)
+
+    def file_keys(self, heldout_only: bool = False) -> list[str]:
+        """The keys of all files, or of those that are held out, whatever they are cut into."""
+        files = np.flatnonzero(self.is_heldout) if heldout_only else range(len(self.table.files))
+        return [self.table.file_key(int(file)) for file in files]
+
+    def split(self, kind: str, settings: dict[str, Any]) -> Split:
+        """The split as it is stored with what is made of the corpus; see `Split` for the arguments."""
+        return Split.of(kind, settings, self.file_keys(), self.table.speakers, self.is_heldout.tolist())
 
 
 def heldout_speaker_names(speakers: Sequence[str], count: int, seed: int) -> frozenset[str]:

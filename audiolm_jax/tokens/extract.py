@@ -22,6 +22,7 @@ from audiolm_jax.tokens.part_files import remove_dead_parts
 from audiolm_jax.tokens.records import SourceFile
 from audiolm_jax.tokens.shard_plan import ShardPlan, default_files_per_shard, plan_shards, remove_plans
 from audiolm_jax.tokens.shard_work import cannot_write
+from audiolm_jax.tokens.split import Split
 
 # Makes the shards that are missing; returns when all of them are there, or raises.
 Engine = Callable[[Sequence[ShardPlan]], None]
@@ -67,6 +68,7 @@ def extract(
     files_per_shard: int = 0,
     left_out: Sequence[InputEntry] = (),
     joins: bool = True,
+    split: Split | None = None,
 ) -> JobFigures:
     """Makes the shards that are missing, and then the manifest.
 
@@ -80,6 +82,7 @@ def extract(
         files_per_shard: inputs of a shard, the unit of work and of resuming; 0 for 64, more for large corpora.
         left_out: inputs of the corpus of which it is known already that they cannot be used.
         joins: whether this process clears up before, tells the progress, and writes the manifest; one of a job does.
+        split: of the corpus, which is kept in the manifest.
 
     Raises:
         UserError: there is nothing to read, nothing could be read, or the output folder refuses to be written.
@@ -112,7 +115,7 @@ def extract(
         raise UserError(f"none of the {len(files)} files could be tokenised; {folder}/*.jsonl say why")
     if joins:
         try:
-            write_manifest(folder, sizes, gate, [plan.name for plan in plans], left_out)
+            write_manifest(folder, sizes, gate, [plan.name for plan in plans], left_out, split)
             remove_plans(folder)
         except OSError as error:
             raise cannot_write(os.fspath(folder), error) from error

@@ -25,6 +25,7 @@ from audiolm_jax.object_storage import is_remote
 from audiolm_jax.plain_json import from_plain, parse
 from audiolm_jax.tokens.part_files import part_file, write_file
 from audiolm_jax.tokens.records import SPLITS
+from audiolm_jax.tokens.split import Split
 from audiolm_jax.tokens.stages import Stage, TokenizerRates
 
 SCHEMA_VERSION = 2
@@ -116,6 +117,7 @@ class TokenManifest:
         num_speakers: by split.
         num_left_out: inputs that did not become records.
         left_out: key of each of the first MAX_LISTED of these, and why.
+        split: which recordings of the corpus are held out; None in folders that were written before this was kept.
     """
 
     tokenizers: TokenizerSizes
@@ -124,6 +126,7 @@ class TokenManifest:
     num_speakers: dict[str, int]
     num_left_out: int
     left_out: dict[str, str]
+    split: Split | None = None
 
     @functools.cached_property
     def digest(self) -> str:
@@ -216,6 +219,7 @@ def write_manifest(
     gate: dict[str, float],
     shard_names: Sequence[str],
     left_out: Sequence[InputEntry] = (),
+    split: Split | None = None,
 ) -> TokenManifest:
     """Joins the files beside the shards: the speakers of each split, what was left out, and last the manifest.
 
@@ -224,6 +228,7 @@ def write_manifest(
         tokenizers, gate: for the manifest.
         shard_names: in order, all of them written.
         left_out: inputs that are in no shard, because it was known before that they cannot be used.
+        split: of the corpus, see `TokenManifest`.
 
     Raises:
         UserError: a shard's file is missing.
@@ -239,7 +244,7 @@ def write_manifest(
     num_speakers = {split: _write_speakers(folder, split, headers) for split in SPLITS}
     listed, num_left_out = _write_left_out(folder, [header.shard for header in headers], left_out)
     shards = tuple(header.shard for header in headers)
-    manifest = TokenManifest(tokenizers, dict(gate), shards, num_speakers, num_left_out, listed)
+    manifest = TokenManifest(tokenizers, dict(gate), shards, num_speakers, num_left_out, listed, split)
     # Resamplers and decoders differ in the last bit by version, and so, rarely, do tokens.
     software = {name: importlib.metadata.version(name) for name in ("jax", "soundfile", "soxr")}
     values = {"schema": SCHEMA_VERSION, "software": software, "summary": manifest.summary()}

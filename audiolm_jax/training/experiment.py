@@ -8,16 +8,18 @@ from typing import Any
 import gin
 
 from audiolm_jax.classifier.learner import ClipClassifierLearner
-from audiolm_jax.data.corpora import Corpus, open_corpus
-from audiolm_jax.data.feed import TokenFeed
+from audiolm_jax.data.corpora import Corpus, open_corpora
+from audiolm_jax.data.feed import AudioFeed, TokenFeed
 from audiolm_jax.data.voice_activity import SEGMENT_SECONDS
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import MeshSizes
+from audiolm_jax.plain_json import to_plain
 from audiolm_jax.pretrained.imported_model import read_imported, read_imported_manifest
 from audiolm_jax.pretrained.kind import ENCODER
 from audiolm_jax.ranges import Positive, Whole
 from audiolm_jax.semantic.encoder import Encoder
+from audiolm_jax.tokens.split import Split
 from audiolm_jax.training import configuration, loop
 from audiolm_jax.training.checkpoints import load_params
 from audiolm_jax.training.learner import Learner
@@ -91,7 +93,7 @@ def folder_corpora(
     segment_seconds: Positive = SEGMENT_SECONDS,
     cache_dir: str | None = None,
 ) -> tuple[Corpus, ...]:
-    """One corpus for each folder of audio; see `data.corpora.open_corpus` for the arguments.
+    """One corpus for each folder of audio; see `data.corpora.open_corpora` for the arguments.
 
     Raises:
       UserError: no folder is named, there is no such kind of corpus, or parts of Libri-Light are named one by one.
@@ -99,10 +101,7 @@ def folder_corpora(
     if not folders:
         raise UserError("no folder of audio is named; give --data DIR (or --set DATA_DIR=DIR)")
     folders = (folders,) if isinstance(folders, str) else tuple(folders)
-    if len(folders) > 1 and kind not in ("folder", "maestro"):
-        # A reader of small may read in medium too, and would be held out of one and trained on in the other.
-        raise UserError(f"CORPUS is '{kind}': name one folder, that which holds small/, medium/ and large/")
-    return tuple(open_corpus(kind, folder, heldout_speakers, seed, segment_seconds, cache_dir) for folder in folders)
+    return open_corpora(kind, folders, heldout_speakers, seed, segment_seconds, cache_dir)
 
 
 def token_folders(folders: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -186,7 +185,8 @@ def train(
         if hosts.is_main():
             print(f"{experiment.learner.name}: all {experiment.options.steps} steps are done in {workdir}")
         return 0
-    meta = {"gin": text}
+    # What was held out goes with the weights, so that nothing they heard is ever called held out.
+    meta = {"gin": text} | _splits_of(experiment.feed)
     if isinstance(experiment.feed, TokenFeed):
         # Whose tokens a stage learns goes with it, so that it is never joined to other tokenizers.
         tokenizers = experiment.feed.source.manifests[0].tokenizers
@@ -206,6 +206,16 @@ def train(
         meta,
     )
     return 0
+
+
+def _splits_of(feed: Feed) -> dict[str, Any]:
+    """{"splits": a `Split` for each folder, in plain values}; nothing where one is not known."""
+    splits: Sequence[Split | None] = ()
+    if isinstance(feed, AudioFeed):
+        splits = [corpus.split for corpus in feed.corpora]
+    elif isinstance(feed, TokenFeed):
+        splits = [manifest.split for manifest in feed.source.manifests]
+    return {"splits": to_plain(splits)} if splits and None not in splits else {}
 
 
 def load(

@@ -4,6 +4,7 @@ import pytest
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.training import experiment, loop
+from tests.data.tiny_corpora import ramp, write_recording
 
 
 @pytest.fixture
@@ -21,8 +22,17 @@ def trained(monkeypatch):
     return calls
 
 
+@pytest.fixture(autouse=True)
+def speech(tmp_path_factory, monkeypatch):
+    """A folder of two speakers, whose split goes with the run; the working directory, so that runs can name it."""
+    folder = tmp_path_factory.mktemp("data")
+    for name in "ab":
+        write_recording(folder / "speech" / name / "x.wav", ramp(100))
+    monkeypatch.chdir(folder)
+
+
 def run(workdir, *overrides):
-    return experiment.train("codec_small", workdir, overrides, "/nowhere")
+    return experiment.train("codec_small", workdir, overrides, "speech")
 
 
 def test_the_same_command_goes_on_and_a_longer_one_too(tmp_path, trained):

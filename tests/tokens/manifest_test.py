@@ -9,6 +9,7 @@ import pytest
 from audiolm_jax.errors import UserError
 from audiolm_jax.tokens import manifest as manifests
 from audiolm_jax.tokens.manifest import InputEntry, ShardEntry, TokenizerSizes
+from audiolm_jax.tokens.split import Split
 from audiolm_jax.tokens.stages import PAPER_RATES, TokenizerRates, coarse_stage, fine_stage, semantic_stage
 
 SIZES = TokenizerSizes(PAPER_RATES, 1024, 1024, 12, "aa", "bb")
@@ -46,6 +47,22 @@ def test_manifests_round_trip(tmp_path):
     assert speakers.names == ("speaker0", "speaker1") and speakers.ids.dtype == np.int32
     assert speakers.ids.tolist() == [0, 1, 0] and isinstance(speakers.ids, np.memmap)
     assert len(manifests.read_speakers(tmp_path, "heldout").ids) == 0
+
+
+def test_the_split_is_kept_and_not_known_of_older_folders(tmp_path):
+    write_folder(tmp_path)
+    names = [shard.name for shard in manifests.read_manifest(tmp_path).shards]
+    split = Split.of("folder", {"heldout_speakers": 1}, ["a/1", "b/1"], ["a", "b"], [False, True])
+    manifests.write_manifest(tmp_path, SIZES, {}, names, split=split)
+    assert manifests.read_manifest(tmp_path).split == split
+    path = tmp_path / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["split"]
+    path.write_text(json.dumps(values))
+    assert manifests.read_manifest(tmp_path).split is None
+    path.write_text(json.dumps(values | {"split": {"kind": "folder"}}))
+    with pytest.raises(UserError, match="split lacks 'settings'"):
+        manifests.read_manifest(tmp_path)
 
 
 def test_other_content_has_another_digest(tmp_path):
