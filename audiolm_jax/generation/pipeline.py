@@ -28,6 +28,8 @@ DEFAULT_PROMPT_SECONDS = 3.0
 DEFAULT_SECONDS = 7.0
 # Frames of a run of equal semantic tokens where neither bundle nor prompt tell.
 DEFAULT_MEAN_RUN_FRAMES = 1.5
+# The training data's mean run counts as much as so many runs of the prompt; three seconds of speech hold about as many.
+TRAINING_RUNS = 50
 # Name in a bundle's provenance of the mean over its training data.
 MEAN_RUN_FRAMES = "semantic_mean_run_frames"
 
@@ -342,11 +344,12 @@ class AudioLM:
         return np.asarray(semantic.tokenize(self.bundle.semantic_params, samples[None]))[0]
 
     def _mean_run(self, prompt: np.ndarray) -> float:
-        """Frames per run of equal semantic tokens: the training data's, else the prompt's, else a guess."""
+        """Frames per run of equal semantic tokens: the training data's blended with the prompt's own, else a guess."""
+        frames, runs = len(prompt), len(collapse(prompt)[0])
         stored = self.bundle.provenance.get(MEAN_RUN_FRAMES)
-        if stored is not None:
-            return max(float(stored), 1.0)
-        return len(prompt) / len(collapse(prompt)[0]) if len(prompt) else DEFAULT_MEAN_RUN_FRAMES
+        if stored is None:
+            return frames / runs if runs else DEFAULT_MEAN_RUN_FRAMES
+        return (frames + TRAINING_RUNS * max(float(stored), 1.0)) / (runs + TRAINING_RUNS)
 
     def _decode(self, tokens: np.ndarray, num_samples: int) -> Waveform:
         # One sample at a time: a row's samples must not depend on how many others there are.

@@ -275,10 +275,31 @@ def test_semantic_tokens_past_the_window_keep_the_prompt_and_the_count():
             assert one.min() >= 0 and one.max() < 8
 
 
-def test_mean_run_comes_from_the_bundle_then_from_the_prompt():
-    assert system()._mean_run(np.repeat([1, 2], 4)) == 4
-    assert system()._mean_run(np.zeros(0, np.int32)) == 1.5
-    assert system(provenance=(("semantic_mean_run_frames", 2.5),))._mean_run(np.repeat([1, 2], 4)) == 2.5
+def test_the_mean_run_is_blended_from_training_and_prompt():
+    nothing, slow = np.zeros(0, np.int32), np.repeat(np.arange(100) % 7, 4)
+    assert system()._mean_run(slow) == 4
+    assert system()._mean_run(nothing) == 1.5
+    trained = system(provenance=(("semantic_mean_run_frames", 2.5),))
+    assert trained._mean_run(nothing) == 2.5
+    # Training counts as much as 50 runs.
+    assert trained._mean_run(slow) == (100 * 4 + 50 * 2.5) / 150
+    assert trained._mean_run(slow[: 50 * 4]) == pytest.approx((4 + 2.5) / 2)
+    means = [trained._mean_run(slow[: 4 * runs]) for runs in range(101)]
+    assert means == sorted(means) and means[-1] < 4
+
+
+def test_a_slow_speaker_is_continued_slowly():
+    """A sound that changes every five frames gives fewer semantic tokens than one that changes with every frame."""
+    trained = system(provenance=(("semantic_mean_run_frames", 1.0),))
+    runs = []
+    for frames_each in (5, 1):
+        codes = np.repeat(np.arange(100) % 7, frames_each)[:100]
+        prompt = Waveform(np.repeat((codes + 0.5) / 8, 640).astype(np.float32), RATE)
+        made = trained.generations(Request(prompt, prompt_seconds=4.0, seconds=4.0, seed=1))[0]
+        np.testing.assert_array_equal(made.semantic_tokens[:100], codes)
+        runs.append(len(collapse(made.semantic_tokens[100:])[0]))
+    # (100 + 50) / (20 + 50) frames a run and a tenth more tokens at most, against one frame a run.
+    assert runs[0] <= 1.1 * 100 * 70 / 150 + 1 < runs[1]
 
 
 def test_progress_reaches_its_end_in_every_stage():
