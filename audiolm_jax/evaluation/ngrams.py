@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from audiolm_jax.data.examples import evaluation_crops, prefix_and_target
+from audiolm_jax.evaluation.code_usage import entropy_nats, unbiased_entropy_nats
 from audiolm_jax.lm.stage_model import legal_ids
 from audiolm_jax.tokens.records import TokenRecord
 from audiolm_jax.tokens.stages import Stage
@@ -113,7 +114,11 @@ class Ngrams:
         return smoothed / smoothed.sum()
 
 
-def own_unigram_nats(tokens: LevelTokens, size: int) -> np.ndarray:
-    """-log of every token's share among these tokens themselves: float64[N]; its mean is their entropy."""
-    counts = np.bincount(tokens.current, minlength=size)
-    return -np.log(counts[tokens.current] / max(len(tokens.current), 1))
+def own_unigram_nats(tokens: LevelTokens, legal: np.ndarray) -> np.ndarray:
+    """-log of every token's share among these tokens, raised by what their small number hides: float64[M].
+
+    Its mean is the entropy by `code_usage.unbiased_entropy_nats` of the codes in `legal`, bool[N].
+    """
+    counts = np.bincount(tokens.current, minlength=len(legal))
+    hidden = unbiased_entropy_nats(counts[legal]) - float(entropy_nats(counts[legal]))
+    return hidden - np.log(counts[tokens.current] / max(len(tokens.current), 1))

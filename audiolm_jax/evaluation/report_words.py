@@ -22,8 +22,8 @@ class MetricWords:
 METRIC_WORDS = (
     MetricWords(
         "perplexity", "Perplexity of the stages",
-        "Nats per token on recordings that no training has heard, beside the entropy of the same tokens' own "
-        "frequencies, which no model without context can go below.",
+        "Nats per token on recordings that are held out, beside the entropy of the tokens without context, which is "
+        "estimated from their own frequencies and corrected for their number. Shares are of that entropy.",
     ),
     MetricWords(
         "codec", "What the codec keeps",
@@ -98,7 +98,8 @@ _MEASUREMENT_WORDS = {
     "fad_speaker": "Speaker network",
 }
 _BASELINES = {
-    "unigram": "their own frequencies", "train_unigram": "training frequencies", "train_bigram": "training pairs",
+    "unigram": "their own frequencies, corrected for their number", "train_unigram": "training frequencies",
+    "train_bigram": "training pairs",
 }  # fmt: skip
 # Pattern of a figure's name, its words and its unit, the first that fits; {kind} and so on are the groups in words.
 _FIGURES = (

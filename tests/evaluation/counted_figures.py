@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from audiolm_jax.data.batches import Batch
-from audiolm_jax.evaluation.code_usage import entropy_nats
+from audiolm_jax.evaluation.code_usage import unbiased_entropy_nats
 from audiolm_jax.evaluation.perplexity import StageNats, batch_nats
 from audiolm_jax.lm.stage_model import StageModel, legal_ids
 from audiolm_jax.tokens.stages import Stage
@@ -32,9 +32,10 @@ def target_counts(stage: Stage, batches: Iterable[Batch]) -> np.ndarray:
 
 
 def unigram_nats(counts: np.ndarray) -> float:
-    """Entropy of the tokens' own frequencies, levels weighted by their tokens: counts int[L, N]."""
+    """Corrected entropy of the tokens' own frequencies, levels weighted by their tokens: counts int[L, N]."""
     tokens = counts.sum(axis=1)
-    return float(np.sum(entropy_nats(counts) * tokens) / max(tokens.sum(), 1))
+    entropies = np.array([unbiased_entropy_nats(level) for level in counts])
+    return float(np.sum(entropies * tokens) / max(tokens.sum(), 1))
 
 
 def train_unigram_nats(stage: Stage, train_counts: np.ndarray, heldout_counts: np.ndarray) -> float:
@@ -96,7 +97,7 @@ def stage_figures(
     figures["share_of_unigram"] = figures["heldout_nats_per_token"] / max(figures["unigram_nats_per_token"], 1e-9)
     if stage.target.num_levels > 1:
         figures["heldout_nats_by_level"] = (totals.nats / np.maximum(totals.tokens, 1)).tolist()
-        figures["unigram_nats_by_level"] = entropy_nats(counts).tolist()
+        figures["unigram_nats_by_level"] = [unbiased_entropy_nats(level) for level in counts]
     if train_counts is not None:
         figures["train_unigram_nats_per_token"] = train_unigram_nats(stage, train_counts, counts)
     return figures

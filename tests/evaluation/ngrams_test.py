@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from audiolm_jax.evaluation.code_usage import unbiased_entropy_nats
 from audiolm_jax.evaluation.ngrams import NOTHING, LevelTokens, Ngrams, level_tokens, own_unigram_nats
 from audiolm_jax.evaluation.perplexity import stage_batches
 from audiolm_jax.lm.stage_model import legal_ids
@@ -54,8 +55,16 @@ def test_bigrams_tell_order_from_chance():
 
 
 def test_own_frequencies_are_the_entropy():
-    level = tokens([3, 3, 4, 1])
-    assert own_unigram_nats(level, 8).mean() == pytest.approx(-(0.5 * np.log(0.5) + 2 * 0.25 * np.log(0.25)))
+    """Of tokens that occur three times or more nothing is hidden but the bias of logarithms; rare codes hide more."""
+    level = tokens([3, 3, 4, 1] * 50)
+    frequencies = -(0.5 * np.log(0.5) + 2 * 0.25 * np.log(0.25))
+    assert own_unigram_nats(level, np.ones(8, bool)).mean() == pytest.approx(frequencies + 2 / (2 * 200), abs=1e-3)
+    counts = np.bincount([3, 3, 4, 1], minlength=8)
+    few = own_unigram_nats(tokens([3, 3, 4, 1]), np.ones(8, bool))
+    assert few.mean() == pytest.approx(unbiased_entropy_nats(counts)) and few.mean() > frequencies + 0.3
+    assert few[0] == few[1] and few[2] - few[0] == pytest.approx(np.log(2))
+    # What may not stand at this level is no code that was missed.
+    assert own_unigram_nats(tokens([3, 3, 4, 1]), np.arange(8) < 5).mean() <= np.log(5)
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
