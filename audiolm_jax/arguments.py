@@ -53,19 +53,35 @@ def add_bundle(parser, default: str | None = "small", required: bool = False) ->
 
 
 def add_data(parser, required: bool = True) -> None:
-    """--data and the split of its speakers."""
+    """--data, what it holds, and its split, which is to be that of the training."""
     parser.add_argument(
         "--data", action="append", required=required, metavar="DIR",
         help="audio, one folder for each speaker, with transcripts where there are any; may be repeated",
     )  # fmt: skip
-    add_split(parser)
-
-
-def add_split(parser) -> None:
-    """--heldout_speakers and --split_seed."""
+    add_corpus(parser, "--data")
     parser.add_argument(
-        "--heldout_speakers", type=whole, default=20, metavar="N", help="speakers kept out of training (default 20)"
+        "--unseen", action="store_true",
+        help="no training has heard any of it: all recordings count as held out, whatever the split",
+    )  # fmt: skip
+
+
+def add_corpus(parser, folder: str) -> None:
+    """--corpus, --segment_seconds, --corpus_cache, --heldout_speakers and --split_seed, of the folder of a flag."""
+    parser.add_argument(
+        "--corpus", default="folder", metavar="KIND",
+        help=f"folder (default), libri_light, unlab-600, unlab-6k, unlab-60k or maestro: what {folder} holds",
+    )  # fmt: skip
+    parser.add_argument(
+        "--segment_seconds", type=length, default=60.0, metavar="S",
+        help="of the segments that Libri-Light and MAESTRO are cut into (default 60)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--corpus_cache", metavar="DIR", help="where the index of their segments is kept (default: the user's cache)"
     )
+    parser.add_argument(
+        "--heldout_speakers", type=whole, default=20, metavar="N",
+        help="speakers kept out of training (default 20; 0: none)",
+    )  # fmt: skip
     parser.add_argument(
         "--split_seed", type=whole, default=0, metavar="N", help="decides which speakers these are (default 0)"
     )

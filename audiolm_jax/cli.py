@@ -166,18 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         "--engine", choices=("beam", "jax"), default="beam",
         help="beam (default): the workers of a Beam runner; jax: the devices of this host, or of all hosts of a job",
     )  # fmt: skip
-    tokenize.add_argument(
-        "--corpus", default="folder", metavar="KIND",
-        help="folder (default), libri_light, unlab-600, unlab-6k, unlab-60k or maestro: what --input holds",
-    )  # fmt: skip
-    tokenize.add_argument(
-        "--segment_seconds", type=arguments.length, default=60.0, metavar="S",
-        help="of the segments that Libri-Light is cut into (default 60)",
-    )  # fmt: skip
-    tokenize.add_argument(
-        "--corpus_cache", metavar="DIR", help="where the index of Libri-Light is kept (default: the user's cache)"
-    )
-    arguments.add_split(tokenize)
+    arguments.add_corpus(tokenize, "--input")
     tokenize.add_argument(
         "--files_per_shard", type=arguments.whole, default=0, metavar="N",
         help="inputs of a shard, the unit of work (default 0: 64, more where that gives over 4096 shards)",

@@ -3,7 +3,8 @@
 #
 #   ./launch/evaluate.sh                            the bundle of the repository, on speech made by espeak-ng
 #   ./launch/evaluate.sh --data SPEECH              your own recordings, one folder for each speaker
-#   ./launch/evaluate.sh --bundle DIR --seed 1      any flag of `audiolm eval all`
+#   ./launch/evaluate.sh --bundle DIR --seed 1      any flag of `audiolm eval all`: --corpus and the others of the split
+#                                                   as the bundle was trained, or --unseen for data it never heard
 #   QUICK= ./launch/evaluate.sh --data SPEECH       the paper's protocol in full, which takes hours
 #
 # Needs Python 3.11 or newer and nothing else: the first run makes .venv and installs the package into it. Takes about

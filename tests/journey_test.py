@@ -8,9 +8,12 @@ import pytest
 
 from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, read_audio, write_audio
+from audiolm_jax.bundle import describe
 from audiolm_jax.bundle.workdirs import export_system, export_tokenizers
+from audiolm_jax.data.corpora import FolderCorpus
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation import codec_fidelity
+from audiolm_jax.tokens.manifest import read_manifest
 
 RATE_HZ = 16_000
 ENCODER = (
@@ -95,6 +98,12 @@ def test_from_waveforms_to_a_report(speech, tmp_path, monkeypatch, capsys):
     bundle = export_system(work / "bundle", work / "tokenizers", stages)
     assert (bundle.codec_fingerprint, list(bundle.stages)) == (tokenizers.codec_fingerprint, list(stages))
     assert bundle.provenance["semantic_mean_run_frames"] >= 1
+    split = FolderCorpus(speech, heldout_speakers=1).split
+    assert read_manifest(work / "tokens").split == split
+    assert bundle.training_splits == dict.fromkeys(
+        ("codec", "k-means", "w2v-BERT", "semantic stage", "coarse stage", "fine stage"), (split,)
+    )
+    assert len(bundle.provenance["splits"]) == 1 and "train_sample" not in str(describe(bundle))
     assert bundle.provenance["steps"] == {
         "codec": 4, "k-means": 6, "w2v-BERT": 2, "semantic stage": 3, "coarse stage": 3, "fine stage": 3
     }  # fmt: skip
@@ -114,6 +123,15 @@ def test_from_waveforms_to_a_report(speech, tmp_path, monkeypatch, capsys):
     assert audiolm(*report) == 0
     measured = json.loads((work / "report" / "report.json").read_text())["measurements"]
     assert list(measured) == ["perplexity", "codec"]
+    assert {values["settings"]["heldout"] for values in measured.values()} == {"reproduced"}
+    assert "Held out of codec, k-means" in (work / "bundle" / "MODEL_CARD.md").read_text()
+    capsys.readouterr()
+    assert audiolm(*report, "--heldout_speakers", "1", "--split_seed", "2") == 2
+    refused = capsys.readouterr().err
+    assert "was trained on speaker" in refused and len(refused.splitlines()) == 1
+    tokens = ("eval", "perplexity", "--bundle", work / "bundle", "--tokens", work / "tokens", "--json", "-")
+    assert audiolm(*tokens, "--train_tokens", work / "tokens") == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["heldout"] == "reproduced"
     assert "nats per token" in (work / "report" / "report.html").read_text()
 
     capsys.readouterr()

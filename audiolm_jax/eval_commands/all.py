@@ -61,8 +61,12 @@ def run(args) -> int:
         classifier=_path(args.classifier),
         detector=_path(args.detector),
         train_tokens=tuple(args.train_tokens),
+        corpus=args.corpus,
         heldout_speakers=args.heldout_speakers,
         split_seed=args.split_seed,
+        segment_seconds=args.segment_seconds,
+        corpus_cache=args.corpus_cache,
+        unseen=args.unseen,
         seed=args.seed,
     )
     report, code = make_report(Bundle.load(args.bundle), settings, args.merge)

@@ -1,6 +1,7 @@
 """`audiolm eval codec`."""
 
 from audiolm_jax import arguments
+from audiolm_jax.eval_commands import data_of, with_claim
 from audiolm_jax.eval_commands.visqol import add_mapping
 
 SUMMARY = "A bundle's codec on held-out speakers, at each bit rate: ViSQOL, SI-SDR, mel, and how its codes are used."
@@ -21,12 +22,12 @@ def run(args):
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.errors import UserError
     from audiolm_jax.evaluation.codec_fidelity import measure
-    from audiolm_jax.evaluation.recordings import find_recordings
+    from audiolm_jax.evaluation.heldout import heldout_claim
 
-    bundle = Bundle.load(args.bundle)
-    recordings = find_recordings(args.data, args.heldout_speakers, args.split_seed)
-    heldout = [recording for recording in recordings if recording.heldout]
+    bundle, data = Bundle.load(args.bundle), data_of(args)
+    claim = heldout_claim(bundle, data).required()
+    heldout = [recording for recording in data.recordings() if recording.heldout]
     if not heldout:
         named = ", ".join(args.data)
-        raise UserError(f"{named} has no held-out recordings; give more speakers, or --heldout_speakers 0 for all")
-    return measure(bundle, heldout, args.max_clips, args.seed, args.mapping)
+        raise UserError(f"{named} has no held-out recordings; give more speakers, or --unseen to take all")
+    return with_claim(measure(bundle, heldout, args.max_clips, args.seed, args.mapping), claim, data)

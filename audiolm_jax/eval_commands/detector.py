@@ -1,6 +1,7 @@
 """`audiolm eval detector`."""
 
 from audiolm_jax import arguments
+from audiolm_jax.eval_commands import data_of, with_claim
 
 SUMMARY = "How likely recordings are to be made by a bundle (its detector), or how well its detector tells them apart."
 EXAMPLE = "audiolm eval detector in.wav other.flac --bundle small --json -"
@@ -25,6 +26,7 @@ def run(args):
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.errors import UserError
     from audiolm_jax.evaluation import detector
+    from audiolm_jax.evaluation.heldout import heldout_claim
     from audiolm_jax.evaluation.samples import (
         CONTINUATION,
         RECONSTRUCTION,
@@ -45,15 +47,11 @@ def run(args):
         network = TrainedClassifier.from_bundle(bundle, "detector")
     if args.files:
         return detector.measure_files(network, args.files)
+    data = data_of(args)
+    claim = heldout_claim(bundle, data).required()
     prompts = choose_recordings(
-        args.data,
-        args.heldout_speakers,
-        args.split_seed,
-        "heldout",
-        args.min_seconds,
-        args.max_seconds,
-        args.max_recordings,
+        data.recordings(), "heldout", args.min_seconds, args.max_seconds, args.max_recordings
     )
     settings = SampleSettings(num_samples=args.num_samples, seed=args.seed)
     made = make_samples(bundle, prompts, args.output, settings, (RECONSTRUCTION, CONTINUATION))
-    return detector.measure(network, made[RECONSTRUCTION], made[CONTINUATION], args.seed)
+    return with_claim(detector.measure(network, made[RECONSTRUCTION], made[CONTINUATION], args.seed), claim, data)

@@ -36,7 +36,7 @@ def run(args):
         sets = [read_embeddings(folder) for folder in folders]
     else:
         bundle = None if args.embedding == "log_mel" else Bundle.load(args.bundle)
-        sets = [embed_recordings(find_recordings([folder], 0), args.embedding, bundle) for folder in folders]
+        sets = [embed_recordings(find_recordings([folder], unseen=True), args.embedding, bundle) for folder in folders]
     measured = measure(*sets, seed=args.seed)
     named = {"reference": args.reference, "generated": args.generated}
     return dataclasses.replace(measured, settings=named | measured.settings)

@@ -1,6 +1,7 @@
 """`audiolm eval ladder`."""
 
 from audiolm_jax import arguments
+from audiolm_jax.eval_commands import data_of, with_claim
 
 SUMMARY = "Which part fails: codec alone, then generated fine, coarse and all tokens, each with every distance."
 EXAMPLE = "audiolm eval ladder --bundle small --data speech/ --output work/samples --json -"
@@ -29,21 +30,19 @@ def run(args):
 
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation import ladder
+    from audiolm_jax.evaluation.heldout import heldout_claim
     from audiolm_jax.evaluation.samples import SampleSettings, choose_recordings, make_samples
     from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
 
     bundle = Bundle.load(args.bundle)
     classifier = None if args.classifier is None else TrainedClassifier.load(args.classifier)
+    data = data_of(args)
+    claim = heldout_claim(bundle, data).required()
     chosen = choose_recordings(
-        args.data,
-        args.heldout_speakers,
-        args.split_seed,
-        min_seconds=args.min_seconds,
-        max_seconds=args.max_seconds,
-        max_recordings=args.max_recordings,
+        data.recordings(), "heldout", args.min_seconds, args.max_seconds, args.max_recordings
     )
     made = make_samples(bundle, chosen, args.output, SampleSettings(num_samples=args.num_samples, seed=args.seed))
     found = ladder.measure(
         made, bundle=bundle, asr=args.asr, classifier=classifier, cache=Path(args.output, "asr"), seed=args.seed
     )
-    return dataclasses.replace(found, notes=(*found.notes, *made.notes))
+    return with_claim(dataclasses.replace(found, notes=(*found.notes, *made.notes)), claim, data)

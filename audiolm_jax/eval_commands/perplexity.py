@@ -1,6 +1,7 @@
 """`audiolm eval perplexity`."""
 
 from audiolm_jax import arguments
+from audiolm_jax.eval_commands import data_of
 
 SUMMARY = "Nats per token of each stage and level beside unigrams and bigrams, and how evenly tokens are used."
 EXAMPLE = "audiolm eval perplexity --bundle small --data speech/ --train_tokens work/tokens --json -"
@@ -29,8 +30,9 @@ def run(args):
 
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.errors import UserError
+    from audiolm_jax.evaluation.heldout import heldout_claim, token_claim
     from audiolm_jax.evaluation.perplexity import measure
-    from audiolm_jax.evaluation.recordings import find_recordings, shared_out
+    from audiolm_jax.evaluation.recordings import shared_out
     from audiolm_jax.evaluation.token_records import read_records, tokenize_all
 
     if bool(args.data) == bool(args.tokens):
@@ -39,18 +41,19 @@ def run(args):
     notes: tuple[str, ...] = ()
     seen = "no speaker was held out, so all recordings were scored, also those that were trained on"
     if args.data:
-        recordings = find_recordings(args.data, args.heldout_speakers, args.split_seed)
+        data = data_of(args)
+        claim = heldout_claim(bundle, data, args.train_tokens).required()
+        recordings = data.recordings()
         heldout = [recording for recording in recordings if recording.heldout]
         records, _, notes = tokenize_all(bundle, shared_out(heldout or recordings, args.max_recordings))
     else:
+        claim = token_claim(bundle, args.tokens, args.train_tokens).required()
         heldout = read_records(args.tokens, bundle, ("heldout",), args.max_recordings)
         records = heldout or read_records(args.tokens, bundle, ("train",), args.max_recordings)
     measured = measure(bundle, records, args.train_tokens, args.batch_size, args.seed)
-    source = {"data": args.data} if args.data else {"tokens": args.tokens}
-    if args.data:
-        source |= {"heldout_speakers": args.heldout_speakers, "split_seed": args.split_seed}
+    source = data.to_json() if args.data else {"tokens": args.tokens}
     return dataclasses.replace(
         measured,
-        settings={**measured.settings, **source},
-        notes=(*measured.notes, *notes, *(() if heldout else (seen,))),
+        settings={**measured.settings, **source, "heldout": claim.state},
+        notes=(*measured.notes, *notes, *(claim.notes if heldout else (seen,))),
     )

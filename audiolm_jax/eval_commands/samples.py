@@ -1,6 +1,7 @@
 """`audiolm eval samples`."""
 
 from audiolm_jax import arguments
+from audiolm_jax.eval_commands import data_of, with_claim
 
 SUMMARY = "Make the recordings that the other metrics measure: reconstructions, regenerations and continuations."
 EXAMPLE = "audiolm eval samples --bundle small --data speech/ --output work/samples --kinds reconstruction,continuation"
@@ -33,23 +34,21 @@ def add_arguments(parser) -> None:
 def run(args):
     """Makes them, and counts them."""
     from audiolm_jax.bundle import Bundle
+    from audiolm_jax.evaluation.heldout import heldout_claim
     from audiolm_jax.evaluation.measurement import Measurement, versions
     from audiolm_jax.evaluation.samples import SampleSettings, choose_recordings, make_samples
 
     settings = SampleSettings(args.num_samples, args.prompt_seconds, args.seconds, args.seed, args.temperature)
+    bundle, data = Bundle.load(args.bundle), data_of(args)
+    claim = heldout_claim(bundle, data)
+    if args.split != "all":
+        claim.required()
     chosen = choose_recordings(
-        args.data,
-        args.heldout_speakers,
-        args.split_seed,
-        args.split,
-        args.min_seconds,
-        args.max_seconds,
-        args.max_recordings,
+        data.recordings(), args.split, args.min_seconds, args.max_seconds, args.max_recordings
     )
     kinds = [kind.strip() for kind in args.kinds.split(",") if kind.strip()]
-    bundle = Bundle.load(args.bundle)
     made = make_samples(bundle, chosen, args.output, settings, kinds)
-    return Measurement(
+    measurement = Measurement(
         "samples",
         figures={kind: len(samples) for kind, samples in made.items()},
         counts={"recordings": len(chosen), "speakers": len({recording.speaker for recording in chosen})},
@@ -69,3 +68,4 @@ def run(args):
         notes=made.notes,
         details={"left_out": made.left_out},
     )
+    return with_claim(measurement, claim, data)

@@ -1,6 +1,7 @@
 """`audiolm eval speaker`."""
 
 from audiolm_jax import arguments
+from audiolm_jax.eval_commands import data_of, with_claim
 
 SUMMARY = "Speaker accuracy of reconstruction, acoustic generation and continuation, by a classifier, and similarity."
 EXAMPLE = "audiolm eval speaker --bundle small --data speech/ --classifier work/speaker --output work/samples --json -"
@@ -49,7 +50,7 @@ def _measure_samples(args, classifier):
     """
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation import speaker
-    from audiolm_jax.evaluation.recordings import find_recordings
+    from audiolm_jax.evaluation.heldout import heldout_claim
     from audiolm_jax.evaluation.samples import (
         ACOUSTIC,
         CONTINUATION,
@@ -61,15 +62,16 @@ def _measure_samples(args, classifier):
     )
     from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
 
-    bundle = Bundle.load(args.bundle)
-    split = (args.data, args.heldout_speakers, args.split_seed)
-    prompts = choose_recordings(*split, "heldout", args.min_seconds, args.max_seconds, args.max_recordings)
+    bundle, data = Bundle.load(args.bundle), data_of(args)
+    claim = heldout_claim(bundle, data).required()
+    recordings = data.recordings()
+    prompts = choose_recordings(recordings, "heldout", args.min_seconds, args.max_seconds, args.max_recordings)
     chosen = {recording.key for recording in prompts}
-    unheard = [r for r in find_recordings(*split) if r.key in classifier.heldout_keys and r.key not in chosen]
+    unheard = [r for r in recordings if r.key in classifier.heldout_keys and r.key not in chosen]
     settings = SampleSettings(num_samples=args.num_samples, seed=args.seed)
     kinds = (ORIGINAL, RECONSTRUCTION, ACOUSTIC, CONTINUATION)
     by_kind = dict(make_samples(bundle, prompts, args.output, settings, kinds))
     for kind, more in make_samples(bundle, unheard, args.output, settings, (ORIGINAL, RECONSTRUCTION)).items():
         by_kind[kind] = [*by_kind[kind], *more]
     embedder = TrainedClassifier.from_bundle(bundle, "speaker") if "speaker" in bundle.classifiers else None
-    return speaker.measure(classifier, by_kind, args.seed, embedder)
+    return with_claim(speaker.measure(classifier, by_kind, args.seed, embedder), claim, data)

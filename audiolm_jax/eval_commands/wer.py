@@ -1,6 +1,7 @@
 """`audiolm eval wer`."""
 
 from audiolm_jax import arguments
+from audiolm_jax.eval_commands import data_of, with_claim
 
 SUMMARY = "Intelligibility: word and character errors of a speech recogniser, beside its errors on the originals."
 EXAMPLE = "audiolm eval wer --bundle small --data speech/ --output work/samples --json -"
@@ -62,7 +63,7 @@ def _measure_recordings(args):
     from audiolm_jax.evaluation.word_error import measure_recordings, with_transcripts
 
     recogniser = load_recogniser(args.asr)
-    recordings = find_recordings([args.audio], heldout_speakers=0, transcripts=args.transcripts)
+    recordings = find_recordings([args.audio], transcripts=args.transcripts, unseen=True)
     if args.max_recordings is not None:
         recordings = shared_out(with_transcripts(recordings), args.max_recordings)
     return measure_recordings(recordings, recogniser, Path(args.output, "asr") if args.output else None, args.seed)
@@ -76,12 +77,15 @@ def _measure_protocol(args):
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.errors import UserError
     from audiolm_jax.evaluation.asr import load_recogniser
-    from audiolm_jax.evaluation.recordings import find_recordings, shared_out
+    from audiolm_jax.evaluation.heldout import heldout_claim
+    from audiolm_jax.evaluation.recordings import shared_out
     from audiolm_jax.evaluation.samples import ACOUSTIC, ORIGINAL, RECONSTRUCTION, SampleSettings, make_samples, usable
     from audiolm_jax.evaluation.word_error import measure, with_transcripts
 
     recogniser = load_recogniser(args.asr)  # first, because generation takes long and this may be refused
-    spoken = with_transcripts(find_recordings(args.data, args.heldout_speakers, args.split_seed))
+    bundle, data = Bundle.load(args.bundle), data_of(args)
+    claim = heldout_claim(bundle, data).required()
+    spoken = with_transcripts(data.recordings())
     lengths = f"{args.min_seconds:g} to {args.max_seconds:g} s"
     fitting = usable(spoken, args.min_seconds, args.max_seconds)
     if not fitting:
@@ -89,7 +93,6 @@ def _measure_protocol(args):
     heldout = [recording for recording in fitting if recording.heldout]
     chosen = shared_out(heldout or fitting, args.max_recordings)
     settings = SampleSettings(num_samples=args.num_samples, seed=args.seed)
-    bundle = Bundle.load(args.bundle)
     samples = make_samples(bundle, chosen, args.output, settings, (ORIGINAL, RECONSTRUCTION, ACOUSTIC))
     measurement = measure(samples, recogniser, Path(args.output, "asr"), args.seed)
     protocol = {
@@ -99,8 +102,9 @@ def _measure_protocol(args):
         "seed": settings.seed,
     }
     notes = (f"no held-out recording of {lengths} has a transcript",) if not heldout else ()
-    return dataclasses.replace(
+    measurement = dataclasses.replace(
         measurement,
         settings={**protocol, **measurement.settings},
         notes=(*notes, *samples.notes, *measurement.notes),
     )
+    return with_claim(measurement, claim, data)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from audiolm_jax.audio import Waveform, read_audio, resample
+from audiolm_jax.audio import Waveform, resample
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
 from audiolm_jax.errors import UserError
@@ -102,7 +102,7 @@ def measure(
     read = resampled = num_frames = 0
     for recording in tqdm(shared_out(recordings, None), desc="codec", disable=not sys.stderr.isatty()):
         try:
-            waveform = read_audio(recording.path)
+            waveform = recording.read()
         except UserError as error:
             left_out.append(str(error))
             continue

@@ -73,7 +73,7 @@ def measure(
     opinions: dict[str, Opinion] = {}
     for side, recordings in sides.items():
         for key in tqdm(sorted(recordings), desc=f"detector, {side}", disable=not sys.stderr.isatty()):
-            opinions[f"{side}/{key}"] = detector.opinion_of_file(recordings[key].path)
+            opinions[f"{side}/{key}"] = detector.opinion(recordings[key].read())
     synthetic = {
         side: {key: _probability(opinions[f"{side}/{key}"], label) for key in sorted(recordings)}
         for side, recordings in sides.items()

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from audiolm_jax import spectral
 from audiolm_jax.array_file import read_arrays
-from audiolm_jax.audio import audio_files, read_audio, resample
+from audiolm_jax.audio import audio_files, resample
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.recordings import Recording
@@ -46,12 +46,14 @@ class Embeddings:
         speaker_of: speaker of each key; empty where that is not known.
         settings: what they depend on.
         notes: what a reader must know (resampled, left out).
+        source_of: key of the recording that each was made of; its own where none is named.
     """
 
     by_key: Mapping[str, np.ndarray]
     speaker_of: Mapping[str, str] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    source_of: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def embed_recordings(recordings: Sequence[Recording], name: str, bundle: Bundle | None = None) -> Embeddings:
@@ -72,7 +74,7 @@ def embed_recordings(recordings: Sequence[Recording], name: str, bundle: Bundle 
     resampled = 0
     ordered = sorted(recordings, key=lambda recording: recording.key)
     for recording in tqdm(ordered, desc=f"{name} embeddings", disable=not sys.stderr.isatty()):
-        waveform = read_audio(recording.path)
+        waveform = recording.read()
         resampled += waveform.sample_rate_hz != SAMPLE_RATE_HZ
         vectors = embed(resample(waveform, SAMPLE_RATE_HZ).samples)
         if len(vectors):
@@ -87,8 +89,10 @@ def embed_recordings(recordings: Sequence[Recording], name: str, bundle: Bundle 
     settings = {"embedding": name, "window_seconds": WINDOW_SECONDS}
     if bundle is not None and name != "log_mel":
         settings["bundle"] = bundle.name
-    speakers = {recording.key: recording.speaker for recording in ordered if recording.key in found}
-    return Embeddings(found, speakers, settings, tuple(notes))
+    embedded = [recording for recording in ordered if recording.key in found]
+    speakers = {recording.key: recording.speaker for recording in embedded}
+    sources = {recording.key: recording.source_key for recording in embedded}
+    return Embeddings(found, speakers, settings, tuple(notes), sources)
 
 
 def _embedder(name: str, bundle: Bundle | None) -> Callable[[np.ndarray], np.ndarray]:

@@ -64,11 +64,11 @@ def _square_root(covariance: np.ndarray) -> np.ndarray:
 def measure(reference: Embeddings, generated: Embeddings, seed: int = 0) -> Measurement:
     """FAD of two sets with bootstrap intervals.
 
-    The units that are resampled are speakers where both sets have several, else recordings (samples of one recording,
-    "key#0" and "key#1", are one unit). Units that stand in both sets are drawn for both at once, and those of one set
-    among themselves. A resample is farther apart than the sets by about their bias once more. So the interval of `fad`
-    is the spread of the resamples around their mean, laid around the value, and that of `fad_infinity` is the basic
-    bootstrap interval, which removes a bias instead of doubling it.
+    The units that are resampled are speakers where both sets have several, else recordings, each with all of its
+    samples. Units that stand in both sets are drawn for both at once, and those of one set among themselves. A resample
+    is farther apart than the sets by about their bias once more. So the interval of `fad` is the spread of the
+    resamples around their mean, laid around the value, and that of `fad_infinity` is the basic bootstrap interval,
+    which removes a bias instead of doubling it.
 
     Args:
         reference, generated: embeddings of one kind.
@@ -123,7 +123,7 @@ def _sets(reference: Embeddings, generated: Embeddings) -> tuple[_Set, _Set, str
     by_speaker = all(len(set(both.speaker_of.get(key) for key in both.by_key)) > 1 for both in (reference, generated))
 
     def unit_of(embeddings: Embeddings, key: str) -> str:
-        return embeddings.speaker_of[key] if by_speaker else key.split("#")[0]
+        return embeddings.speaker_of[key] if by_speaker else embeddings.source_of.get(key, key)
 
     names = sorted({unit_of(both, key) for both in (reference, generated) for key in both.by_key})
     index = {name: number for number, name in enumerate(names)}

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from audiolm_jax.audio import read_audio, resample
+from audiolm_jax.audio import resample
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation import frechet, speaker, word_error
@@ -19,7 +19,7 @@ from audiolm_jax.evaluation.asr import Recogniser
 from audiolm_jax.evaluation.embeddings import embed_recordings
 from audiolm_jax.evaluation.pairs import mean_figures
 from audiolm_jax.evaluation.recordings import Recording
-from audiolm_jax.evaluation.samples import ACOUSTIC, CONTINUATION, FINE, ORIGINAL, RECONSTRUCTION, source_key
+from audiolm_jax.evaluation.samples import ACOUSTIC, CONTINUATION, FINE, ORIGINAL, RECONSTRUCTION
 from audiolm_jax.evaluation.signal_quality import log_mel_distance, si_sdr_db
 from audiolm_jax.evaluation.sound_figures import UNITS, sound_figures
 from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
@@ -142,7 +142,7 @@ def distances(by_kind: Kinds, seed: int) -> Columns:
     }
     notes = [] if with_visqol else ["ViSQOL is left out: visqol-python is not installed (extra eval)"]
     for kind in (RECONSTRUCTION, FINE):
-        pairs = [(originals[key], one) for one in by_kind.get(kind, ()) if (key := source_key(one)) in originals]
+        pairs = [(originals[one.source_key], one) for one in by_kind.get(kind, ()) if one.source_key in originals]
         rows, unit_of, refused = _distance_rows(kind, pairs, tuple(columns))
         if refused:
             notes.append(f"{len(refused)} of {len(pairs)} {kind} are not compared: {refused[0]}")
@@ -162,9 +162,9 @@ def _distance_rows(
     """(distances by key, speaker by key, why some pairs have none)."""
     rows, unit_of, refused = {}, {}, []
     for original, made in tqdm(pairs, desc=f"distances, {kind}", disable=not sys.stderr.isatty()):
-        a = read_audio(original.path)
+        a = original.read()
         rate_hz = a.sample_rate_hz
-        b = resample(read_audio(made.path), rate_hz)
+        b = resample(made.read(), rate_hz)
         length = min(len(a.samples), len(b.samples))
         one, other = a.samples[:length], b.samples[:length]
         try:
@@ -185,7 +185,7 @@ def sound_distance(by_kind: Kinds, seed: int) -> Columns:
     embeddings, and rungs are to be compared.
     """
     firsts = {
-        kind: [recording for recording in recordings if recording.key.rpartition("#")[2] in ("0", recording.key)]
+        kind: [recording for recording in recordings if recording.sample_index in (None, 0)]
         for kind, recordings in by_kind.items()
     }
     values, intervals, undefined, notes = {}, {}, {}, []
@@ -211,7 +211,7 @@ def plain_sound(by_kind: Kinds, seed: int) -> Columns:
     for kind, recordings in by_kind.items():
         rows = {}
         for recording in tqdm(recordings, desc=f"sound, {kind}", disable=not sys.stderr.isatty()):
-            waveform = read_audio(recording.path)
+            waveform = recording.read()
             try:
                 rows[recording.key] = sound_figures(waveform)
             except ValueError:

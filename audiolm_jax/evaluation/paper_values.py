@@ -14,8 +14,14 @@ _VISQOL = "LibriSpeech dev-clean, speech mode; clips and mapping are not stated"
 _OTHER_ITEMS = "other recordings and alignments"
 _SMALLER = "a semantic encoder of another size; other recordings and alignments"
 _OTHER_VISQOL = "visqol-python with the exponential mapping; other recordings"
+_FEWER_LEVELS = "the first levels of one codec through its one decoder, where the paper trained a decoder for each rate"
 _OTHER_CLASSIFIER = "another classifier, trained on the data given, with its own number of speakers"
 _OTHER_ASR = "a weaker recogniser, whose errors on the originals are the floor; other recordings"
+_GIVEN_LENGTH = "acoustic generation is given the length of the original, where the paper's has to end by itself"
+_GIVEN_NUMBER = (
+    "a continuation has 7 s whatever is said; the number of its semantic tokens follows from the rate of speech of its "
+    "prompt and of the training"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,18 +67,20 @@ def _abx(measurement: str, figure: str, what: str, value: float, differs: str = 
 
 def _visqol(rate: str, value: float) -> PaperValue:
     figure, words = f"visqol_speech_{rate}kbps", f"ViSQOL of the codec at {rate} kbps"
-    return PaperValue("codec", "codec", figure, words, value, "MOS", "higher", "Table I", _VISQOL, _OTHER_VISQOL, 1.0)
+    differs = f"{_OTHER_VISQOL}; {_FEWER_LEVELS}" if rate == "2" else _OTHER_VISQOL
+    return PaperValue("codec", "codec", figure, words, value, "MOS", "higher", "Table I", _VISQOL, differs, 1.0)
 
 
 def _wer(figure: str, words: str, value: float) -> PaperValue:
-    return PaperValue("wer", "wer", figure, words, value, "%", "lower", "Table II", _RESYNTHESIS, _OTHER_ASR)
+    differs = f"{_OTHER_ASR}; {_GIVEN_LENGTH}" if figure.endswith("_acoustic") else _OTHER_ASR
+    return PaperValue("wer", "wer", figure, words, value, "%", "lower", "Table II", _RESYNTHESIS, differs)
 
 
 def _speaker(figure: str, words: str, value: float, better: str) -> PaperValue:
     where, chance = "Table III", 100 / 291
-    return PaperValue(
-        "speaker", "speaker", figure, words, value, "%", better, where, _SPEAKERS, _OTHER_CLASSIFIER, chance
-    )
+    more = {"accuracy_acoustic": f"; {_GIVEN_LENGTH}", "accuracy_continuation": f"; {_GIVEN_NUMBER}"}
+    differs = _OTHER_CLASSIFIER + more.get(figure, "")
+    return PaperValue("speaker", "speaker", figure, words, value, "%", better, where, _SPEAKERS, differs, chance)
 
 
 def _spot(task: str, figure: str, words: str, value: float, differs: str) -> PaperValue:

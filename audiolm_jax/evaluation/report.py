@@ -15,6 +15,7 @@ from typing import Any
 from audiolm_jax.audio import Waveform, read_audio
 from audiolm_jax.bundle import Bundle, with_metrics
 from audiolm_jax.evaluation import perplexity
+from audiolm_jax.evaluation.heldout import REFUSED, UNKNOWN
 from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.recordings import Recording, shared_out
 from audiolm_jax.evaluation.report_markdown import markdown
@@ -43,15 +44,18 @@ def make_report(bundle: Bundle, settings: ReportSettings, merge: bool = False) -
         The report, and 0, or 1 where a metric broke down, or one could not be measured that was asked for by name.
 
     Raises:
-        UserError: a folder holds no audio.
+        UserError: a folder holds no audio, or what would be called held out was trained on; with `merge` also where the
+            split is not that of the bundle's trainings.
     """
     material = Material(bundle, settings)
+    if merge:
+        material.claim.required()
     entries = plan(material)
     say_plan(entries, settings.output)
     made, gaps = run_plan(entries, settings.output)
     report = Report(
         bundle={"name": bundle.name, "licence": bundle.licence, "fingerprints": material.system},
-        settings=settings.to_json(),
+        settings={**settings.to_json(), "heldout": material.claim.state},
         made=tuple(made),
         not_measured=tuple(gaps),
         when=utc_now(),
@@ -77,9 +81,11 @@ def manifest_metrics(measurements: dict[str, Measurement]) -> dict[str, Any]:
         metrics |= {f"codec_{name}": value for name, value in codec.figures.items()}
         heldout |= {"codec_clips": codec.counts["clips"]}
         heldout |= {name: value for name, value in codec.settings.items() if name.startswith("visqol")}
+        heldout |= {"split": codec.settings["heldout"]}
     if stages := measurements.get("perplexity"):
         metrics |= perplexity.manifest_metrics(stages)
         heldout |= {name: stages.counts[name] for name in ("speakers", "recordings", "seconds")}
+        heldout |= {"split": stages.settings["heldout"]}
     return metrics | ({"heldout": heldout} if heldout else {})
 
 
@@ -97,15 +103,24 @@ def page_clips(material: Material) -> list[ClipSet]:
         ]
         if CONTINUATION in samples and (sample := _first(samples[CONTINUATION], original)):
             rungs.append((PROMPTED, _clip(sample, material.prompted(sample), PROMPTED, material)))
-        side = "held out of all training" if original.heldout else "heard in training"
+        side = _side(original, material)
         text = f" “{original.text}”" if original.text else ""
         sets.append(ClipSet(original.key, f"Speaker {original.speaker}, {side}.{text}", tuple(rungs)))
     return sets
 
 
+def _side(original: Recording, material: Material) -> str:
+    """In words, whether a training has heard a recording, as far as that is known."""
+    if not original.heldout:
+        return "not held out" if material.claim.state == REFUSED else "heard in training"
+    if material.claim.state == UNKNOWN:
+        return "held out by the split, which the bundle does not record"
+    return "held out of all training"
+
+
 def _first(samples: list[Recording], source: Recording) -> Recording | None:
     """The first sample of a recording."""
-    return next((sample for sample in samples if sample.key.split("#")[0] == source.key), None)
+    return next((sample for sample in samples if sample.source_key == source.key), None)
 
 
 def _clip(sample: Recording, path: Path, kind: str, material: Material | None = None) -> Clip:

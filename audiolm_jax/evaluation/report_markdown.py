@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from audiolm_jax.evaluation.heldout import STATE_WORDS
 from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.paper_values import WITHOUT_COUNTERPART
 from audiolm_jax.evaluation.report_run import Made, Report, in_minutes
@@ -26,7 +27,8 @@ def markdown(report: Report) -> str:
         f"# Evaluation of {report.bundle['name']}",
         "",
         f"{report.when}, protocol {report.settings['extent']['name']}, {in_minutes(seconds)} on "
-        f"{report.machine['cpus']} cores, JAX {report.machine['jax']}. Fingerprints: {prints}.",
+        f"{report.machine['cpus']} cores, JAX {report.machine['jax']}. Fingerprints: {prints}. Held out: "
+        f"{STATE_WORDS[report.settings['heldout']]}.",
         "",
         *paper_table(report),
     ]

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from audiolm_jax.bundle import Bundle
-from audiolm_jax.evaluation.recordings import Recording, find_recordings, shared_out
+from audiolm_jax.evaluation.heldout import REFUSED, HeldoutClaim, heldout_claim
+from audiolm_jax.evaluation.recordings import Recording, shared_out
 from audiolm_jax.evaluation.report_plan import Extent, ReportSettings, recording_inputs
 from audiolm_jax.evaluation.samples import (
+    FINE,
     KINDS,
     ORIGINAL,
     PROMPTED,
@@ -58,17 +60,24 @@ class Material:
         }
 
     @functools.cached_property
+    def claim(self) -> HeldoutClaim:
+        """What may be said of the recordings that the split holds out."""
+        return heldout_claim(self.bundle, self.settings.data, self.settings.train_tokens)
+
+    @functools.cached_property
     def recordings(self) -> list[Recording]:
-        """All of them."""
-        settings = self.settings
-        return find_recordings(settings.folders, settings.heldout_speakers, settings.split_seed)
+        """All of them; none counts as held out where the split is not that of the trainings."""
+        recordings = self.settings.data.recordings()
+        if self.claim.state != REFUSED:
+            return recordings
+        return [dataclasses.replace(recording, heldout=False) for recording in recordings]
 
     @functools.cached_property
     def heldout(self) -> Chosen:
         """Recordings that no training has heard; all where none is held out, with a note."""
         heldout = tuple(recording for recording in self.recordings if recording.heldout)
         if heldout:
-            return Chosen(heldout)
+            return Chosen(heldout, self.claim.notes)
         return Chosen(tuple(self.recordings), ("no recording is held out: the training may have heard these",))
 
     @functools.cached_property
@@ -85,7 +94,8 @@ class Material:
     @functools.cached_property
     def prompts(self) -> Chosen:
         """Recordings that samples are made of; see `choose_prompts`."""
-        return choose_prompts(self.recordings, self.settings.extent)
+        chosen = choose_prompts(self.recordings, self.settings.extent)
+        return dataclasses.replace(chosen, notes=(*chosen.notes, *self.claim.notes))
 
     @property
     def sample_settings(self) -> SampleSettings:
@@ -95,9 +105,11 @@ class Material:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Kinds of samples that the bundle's stages can make."""
-        whole = {"semantic", "coarse", "fine"} <= set(self.bundle.stages)
-        return KINDS if whole else KINDS[:2]
+        """Kinds of samples that the bundle's stages can make; one without a fine stage generates all the same."""
+        stages = self.bundle.stages
+        if not {"semantic", "coarse"} <= set(stages):
+            return (ORIGINAL, RECONSTRUCTION)
+        return tuple(kind for kind in KINDS if kind != FINE or "fine" in stages)
 
     @property
     def samples_folder(self) -> Path:

@@ -6,6 +6,7 @@ from html import escape
 from itertools import groupby
 
 from audiolm_jax.bundle.model_card import flat
+from audiolm_jax.evaluation.heldout import STATE_WORDS
 from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.paper_values import WITHOUT_COUNTERPART, PaperValue
 from audiolm_jax.evaluation.report_plan import NotMeasured
@@ -91,6 +92,7 @@ def _facts(report: Report) -> dict[str, str]:
         "bundle": report.bundle["name"],
         "protocol": report.settings["extent"]["name"],
         "data": ", ".join(folder.rstrip("/").rsplit("/", 1)[-1] for folder in report.settings["folders"]),
+        "held out": STATE_WORDS[report.settings["heldout"]],
         "measured": report.when.replace("T", " ").replace("+00:00", " UTC"),
         "took": f"{in_minutes(seconds)} on {report.machine['cpus']} cores",
         "licence of the weights": report.bundle["licence"],
@@ -239,7 +241,7 @@ def _stage_bars(name: str, row: dict, levels_before: int) -> str:
     series = [
         (words, kind, row[f"{key}_nats_by_level"])
         for key, kind, words in (
-            ("heldout", "made", "stage"), ("unigram", "given", "the tokens' own frequencies"),
+            ("heldout", "made", "stage"), ("unigram", "given", "the tokens' own frequencies, corrected"),
             ("train_bigram", "third", "pairs of the training"),
         )
         if f"{key}_nats_by_level" in row

@@ -5,6 +5,7 @@ started again keeps the measurements whose keys are the same, and makes the othe
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from audiolm_jax import __version__
+from audiolm_jax.data.voice_activity import SEGMENT_SECONDS
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.measurement import Measurement
-from audiolm_jax.evaluation.recordings import Recording
+from audiolm_jax.evaluation.recordings import DataSettings, Recording
 
 # In the order in which they are measured, the quick ones first; also the names of --only.
 METRICS = (
@@ -117,7 +119,7 @@ class ReportSettings:
     """What `audiolm eval all` is asked for.
 
     Attributes:
-        folders: of speech, one folder for each speaker in them.
+        folders: of recordings, one folder for each speaker in them, or as `corpus` says.
         output: where everything goes.
         extent: how much.
         only: metrics; all for none.
@@ -126,7 +128,8 @@ class ReportSettings:
         asr: name or folder of the recogniser.
         classifier, detector: work directories of trainings, in place of one made here and of the bundle's own.
         train_tokens: folders of token records of the stages' training.
-        heldout_speakers, split_seed: of the split, those of the trainings.
+        corpus, heldout_speakers, split_seed, segment_seconds, corpus_cache, unseen: what the folders hold and how they
+            are split, see `DataSettings`.
         seed: of everything that is drawn.
 
     Raises:
@@ -144,8 +147,12 @@ class ReportSettings:
     classifier: Path | None = None
     detector: Path | None = None
     train_tokens: tuple[str, ...] = ()
+    corpus: str = "folder"
     heldout_speakers: int = 20
     split_seed: int = 0
+    segment_seconds: float = SEGMENT_SECONDS
+    corpus_cache: str | None = None
+    unseen: bool = False
     seed: int = 0
 
     def __post_init__(self):
@@ -166,9 +173,27 @@ class ReportSettings:
         if self.item and len(self.folders) > 1:
             raise UserError("--item goes with one folder of recordings; give --data once")
 
+    @functools.cached_property
+    def data(self) -> DataSettings:
+        """What is measured on."""
+        return DataSettings(
+            self.folders,
+            self.corpus,
+            self.heldout_speakers,
+            self.split_seed,
+            self.segment_seconds,
+            self.corpus_cache,
+            self.unseen,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return json.loads(json.dumps(dataclasses.asdict(self), default=str))
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether recordings are cut into segments, as those of Libri-Light and MAESTRO are."""
+        return self.corpus != "folder"
 
     def wants(self, metric: str) -> bool:
         """Whether a metric is to be measured."""
@@ -234,8 +259,9 @@ Entry = Step | NotMeasured
 
 
 def recording_inputs(recordings: Sequence[Recording]) -> list[list]:
-    """What of recordings goes into a key: names, lengths of files, texts and the side of the split."""
-    return [[r.key, r.path.stat().st_size, r.text, r.heldout] for r in sorted(recordings, key=lambda r: r.key)]
+    """What of recordings goes into a key: names, lengths of files, parts of them, texts and the side of the split."""
+    ordered = sorted(recordings, key=lambda r: r.key)
+    return [[r.key, r.path.stat().st_size, r.text, r.heldout, *map(list, r.ranges)] for r in ordered]
 
 
 def file_inputs(path: Path) -> str:

@@ -1,17 +1,19 @@
 """The steps of a report that measure samples: what the system makes of prompts, and what others hear in it."""
 
+import collections
 import dataclasses
 import functools
 import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
+from audiolm_jax.bundle.manifest import STAGE_ORDER
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.recordings import Recording
 from audiolm_jax.evaluation.report_material import Chosen, Material, train_classifier
 from audiolm_jax.evaluation.report_plan import Entry, NotMeasured, Step, counted, recording_inputs, with_notes
-from audiolm_jax.evaluation.samples import ORIGINAL
+from audiolm_jax.evaluation.samples import KINDS, ORIGINAL
 from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
 from audiolm_jax.extras import how_to_install
 from audiolm_jax.fingerprint import fingerprint
@@ -26,7 +28,7 @@ def sample_steps(material: Material) -> list[Entry]:
             NotMeasured(
                 "samples", "samples",
                 f"no recording is {extent.min_seconds:g} to {extent.max_seconds:g} s long, as the protocol wants",
-                "give --data recordings of such lengths",
+                "give --data recordings of such lengths" + (", or --segment_seconds" if settings.is_cut else ""),
             )
         ]  # fmt: skip
     seen = sum(not recording.heldout for recording in chosen.recordings)
@@ -49,7 +51,7 @@ def sample_steps(material: Material) -> list[Entry]:
                 "folder": str(material.samples_folder.relative_to(settings.output)),
             },
             versions=versions(),
-            notes=(*chosen.notes, *samples.notes),
+            notes=(*chosen.notes, *samples.notes, *_missing_kinds(material)),
         )
 
     inputs = {
@@ -59,6 +61,15 @@ def sample_steps(material: Material) -> list[Entry]:
     what = f"{counted(chosen.recordings)}, {extent.num_samples} each of {', '.join(material.kinds)}"
     each_seconds = 2 + 10.0 * extent.num_samples if len(material.kinds) > 2 else 2
     return [Step("samples", "samples", what, inputs, 40 + each_seconds * len(chosen.recordings), measure)]
+
+
+def _missing_kinds(material: Material) -> tuple[str, ...]:
+    """What the bundle cannot make, in one sentence."""
+    missing = [kind for kind in KINDS if kind not in material.kinds]
+    if not missing:
+        return ()
+    lacking = [name for name in STAGE_ORDER if name not in material.bundle.stages]
+    return (f"the bundle has no {' and no '.join(lacking)} stage, so there are no samples {', '.join(missing)}",)
 
 
 def wer_steps(material: Material) -> list[Entry]:
@@ -85,7 +96,7 @@ def wer_steps(material: Material) -> list[Entry]:
             if kind != "continuation"
         }
         cache = settings.output / "transcripts"
-        return word_error.measure(kinds, settings.asr, cache, settings.seed)
+        return with_notes(word_error.measure(kinds, settings.asr, cache, settings.seed), material.claim.notes)
 
     inputs = {**_sample_inputs(material), "asr": settings.asr, "installed": versions(*needed)}
     what = f"{counted(told)} with transcripts, {settings.asr}"
@@ -96,41 +107,59 @@ def wer_steps(material: Material) -> list[Entry]:
 def speaker_steps(material: Material) -> list[Entry]:
     """The classifier, if none is given, and what it hears."""
     settings = material.settings
-    speakers = {recording.speaker for recording in material.recordings}
+    reason = why_no_classifier(material)
+    has_embedder = "speaker" in material.bundle.classifiers
     entries: list[Entry] = []
     needs = ["samples"]
-    if settings.classifier is None:
-        if len(speakers) < 2:
-            return [
-                NotMeasured(
-                    "speaker", "speaker", "the data has one speaker, so there is nothing to tell apart",
-                    "give --data with several speakers, one folder each, or --classifier DIR",
-                )
-            ]  # fmt: skip
-        entries.append(_classifier_step(material, len(speakers)))
+    if reason:
+        # Of a bundle with a network for voices the similarity can be measured all the same.
+        name = "speaker_classifier" if has_embedder else "speaker"
+        remedy = "give --data with several speakers, one folder each, or --classifier DIR"
+        entries.append(NotMeasured(name, "speaker", reason, remedy))
+        if not has_embedder:
+            return entries
+    elif settings.classifier is None:
+        entries.append(_classifier_step(material))
         needs.append("speaker_classifier")
 
     def measure() -> Measurement:
         from audiolm_jax.evaluation import speaker
 
-        classifier = _speaker_classifier(material)
-        embedder = None
-        if "speaker" in material.bundle.classifiers:
-            embedder = TrainedClassifier.from_bundle(material.bundle, "speaker")
+        classifier = None if reason else _speaker_classifier(material)
+        embedder = TrainedClassifier.from_bundle(material.bundle, "speaker") if has_embedder else None
         by_kind = dict(material.samples)
-        for kind, more in material.unheard_samples(classifier.heldout_keys).items():
-            by_kind[kind] = [*by_kind[kind], *more]
+        if classifier is not None:
+            for kind, more in material.unheard_samples(classifier.heldout_keys).items():
+                by_kind[kind] = [*by_kind[kind], *more]
         measured = speaker.measure(classifier, by_kind, settings.seed, embedder)
-        return with_notes(measured, _seen_notes(material.prompts.recordings))
+        notes = (f"speaker accuracy is left out: {reason}",) if reason else ()
+        return with_notes(measured, (*notes, *_seen_notes(material)))
 
     inputs = {
         **_sample_inputs(material),
-        "classifier": _classifier_inputs(material),
+        "classifier": None if reason else _classifier_inputs(material),
         "classifier_recordings": settings.extent.classifier_recordings,
     }
     what = f"{counted(material.prompts.recordings)} and what was made of them"
     seconds = 20 + 0.5 * len(material.prompts.recordings) * (2 + 3 * settings.extent.num_samples)
     return [*entries, Step("speaker", "speaker", what, inputs, seconds, measure, needs=tuple(needs))]
+
+
+def why_no_classifier(material: Material) -> str:
+    """Why there is no classifier of speakers, in one sentence; "" where one is given or can be trained.
+
+    Where most recordings lie in no speaker's folder, its classes would be single recordings.
+    """
+    if material.settings.classifier is not None:
+        return ""
+    if material.settings.corpus != "folder":
+        return "a classifier of speakers is trained on plain folders only"
+    named = [recording for recording in material.recordings if recording.has_speaker]
+    if 2 * len(named) < len(material.recordings) or not named:
+        return "the recordings lie in no speakers' folders, so nobody knows who speaks"
+    if len({recording.speaker for recording in named}) < 2:
+        return "the data has one speaker, so there is nothing to tell apart"
+    return ""
 
 
 def _speaker_classifier(material: Material) -> TrainedClassifier:
@@ -146,8 +175,11 @@ def _classifier_inputs(material: Material) -> str:
     return material.classifier_folder.name if given is None else _network_inputs(TrainedClassifier.load(given))
 
 
-def _classifier_step(material: Material, num_speakers: int) -> Step:
+def _classifier_step(material: Material) -> Step:
     settings = material.settings
+    recordings_of = collections.Counter(recording.speaker for recording in material.recordings)
+    num_speakers, single = len(recordings_of), sum(count == 1 for count in recordings_of.values())
+    alone = f", {single} of them with a single recording" if single else ""
 
     def measure() -> Measurement:
         classifier = _speaker_classifier(material)
@@ -160,10 +192,11 @@ def _classifier_step(material: Material, num_speakers: int) -> Step:
                 "folder": str(material.classifier_folder.relative_to(settings.output)),
             },
             versions=versions(),
+            notes=(f"trained on the single recording of {single} of {num_speakers} speakers",) if single else (),
         )
 
     inputs = {"folder": material.classifier_folder.name}
-    what = f"trained on {num_speakers} speakers"
+    what = f"trained on {num_speakers} speakers{alone}"
     return Step("speaker_classifier", "speaker", what, inputs, settings.extent.classifier_seconds, measure)
 
 
@@ -190,7 +223,7 @@ def detector_steps(material: Material) -> list[Entry]:
 
         real, generated = (_unheard(material.samples[kind]) for kind in ("reconstruction", "continuation"))
         measured = detector.measure(network, real.recordings, generated.recordings, settings.seed)
-        return with_notes(measured, real.notes)
+        return with_notes(measured, (*real.notes, *material.claim.notes))
 
     inputs = {**_sample_inputs(material), "detector": _network_inputs(network)}
     what = f"continuations and reconstructions of {counted(material.prompts.recordings)}"
@@ -250,13 +283,13 @@ def ladder_steps(material: Material) -> list[Entry]:
     settings, prompts = material.settings, material.prompts.recordings
     if not prompts:
         return [NotMeasured("ladder", "ladder", "there are no samples to compare with the originals")]
-    trains = settings.classifier is None and len({recording.speaker for recording in material.recordings}) > 1
-    with_classifier = trains or settings.classifier is not None
+    with_classifier = not why_no_classifier(material)
+    trains = with_classifier and settings.classifier is None
 
     def measure() -> Measurement:
         from audiolm_jax.evaluation import ladder
 
-        classifier, notes = None, _seen_notes(prompts)
+        classifier, notes = None, _seen_notes(material)
         try:
             classifier = _speaker_classifier(material) if with_classifier else None
         except (UserError, ModuleNotFoundError) as error:
@@ -290,6 +323,7 @@ def _sample_inputs(material: Material) -> dict[str, Any]:
         "samples": material.samples_folder.name,
         "recordings": recording_inputs(material.prompts.recordings),
         "seed": material.settings.seed,
+        "heldout": material.claim.state,
     }
 
 
@@ -306,9 +340,11 @@ def _unheard(recordings: Sequence[Recording]) -> Chosen:
     return Chosen(tuple(recordings), ("the speakers were heard in training, perhaps in that of the detector too",))
 
 
-def _seen_notes(recordings: Sequence[Recording]) -> tuple[str, ...]:
+def _seen_notes(material: Material) -> tuple[str, ...]:
+    recordings = material.prompts.recordings
     seen = sum(not recording.heldout for recording in recordings)
-    return (f"{seen} of {len(recordings)} recordings are of speakers heard in training",) if seen else ()
+    notes = (f"{seen} of {len(recordings)} recordings are of speakers heard in training",) if seen else ()
+    return (*notes, *material.claim.notes)
 
 
 def _missing_package(name: str, packages: Sequence[str]) -> NotMeasured | None:

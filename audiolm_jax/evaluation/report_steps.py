@@ -8,6 +8,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+from audiolm_jax.evaluation.heldout import REFUSED
 from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.report_material import Material
 from audiolm_jax.evaluation.report_plan import (
@@ -57,6 +58,8 @@ def plan(material: Material) -> list[Entry]:
 
 def perplexity_steps(material: Material) -> list[Entry]:
     """Nats per token of the stages."""
+    if material.claim.state == REFUSED:
+        return [NotMeasured("perplexity", "perplexity", material.claim.reason)]
     settings, chosen = material.settings, material.token_recordings
 
     def measure() -> Measurement:
@@ -67,18 +70,26 @@ def perplexity_steps(material: Material) -> list[Entry]:
         num_samples = sum(record.num_samples for record in tokenized.records)
         seconds = round(num_samples / material.bundle.codec.sample_rate_hz, 2)
         measured = dataclasses.replace(measured, counts={**measured.counts, "seconds": seconds})
-        return with_notes(measured, (*chosen.notes, *tokenized.notes))
+        return with_notes(_with_split(material, measured), (*chosen.notes, *tokenized.notes))
 
     inputs = {
         "system": material.system, "seed": settings.seed, "train_tokens": list(settings.train_tokens),
-        "recordings": recording_inputs(chosen.recordings),
+        "recordings": recording_inputs(chosen.recordings), "heldout": material.claim.state,
     }  # fmt: skip
     what = f"tokens of {counted(chosen.recordings)}"
     return [Step("perplexity", "perplexity", what, inputs, 25 + 3.0 * len(chosen.recordings), measure)]
 
 
+def _with_split(material: Material, measurement: Measurement) -> Measurement:
+    """A measurement on held-out recordings with the split that holds them out, and what may be said of it."""
+    split = {**material.settings.data.to_json(), "heldout": material.claim.state}
+    return dataclasses.replace(measurement, settings={**measurement.settings, **split})
+
+
 def codec_steps(material: Material) -> list[Entry]:
     """Distances of the codec's output."""
+    if material.claim.state == REFUSED:
+        return [NotMeasured("codec", "codec", material.claim.reason)]
     settings, chosen = material.settings, material.token_recordings
     clips = settings.extent.codec_clips
 
@@ -86,11 +97,11 @@ def codec_steps(material: Material) -> list[Entry]:
         from audiolm_jax.evaluation import codec_fidelity
 
         measured = codec_fidelity.measure(material.bundle, chosen.recordings, clips, settings.seed)
-        return with_notes(measured, chosen.notes)
+        return with_notes(_with_split(material, measured), chosen.notes)
 
     inputs = {
         "codec": material.system["codec"], "seed": settings.seed, "clips": clips,
-        "recordings": recording_inputs(chosen.recordings),
+        "recordings": recording_inputs(chosen.recordings), "heldout": material.claim.state,
         "installed": versions("visqol-python", "pesq", "pystoi"),
     }  # fmt: skip
     what = f"{counted(chosen.recordings)}, at most {clips} of them compared"

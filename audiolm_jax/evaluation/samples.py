@@ -15,7 +15,6 @@ sample alone: not on the other recordings, nor on their order, nor on what an ea
 import dataclasses
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,12 +22,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from audiolm_jax.audio import Waveform, read_audio, read_header, resample, write_audio
+from audiolm_jax.audio import Waveform, read_header, resample, write_audio
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
 from audiolm_jax.data.order import hash_bits
+from audiolm_jax.data.voice_activity import num_samples_of
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.recordings import Recording, find_recordings, shared_out
+from audiolm_jax.evaluation.recordings import Recording, shared_out
 from audiolm_jax.files import replace_file
 from audiolm_jax.fingerprint import fingerprint
 from audiolm_jax.generation.pipeline import (
@@ -82,8 +82,9 @@ class Samples(Mapping):
     """Recordings by kind, in the order of their keys; `samples["acoustic"]` is a list of `Recording`.
 
     Attributes:
-        by_kind: the recordings. Their keys are those of their sources, with "#0", "#1" ... behind for the kinds that
-            are drawn; speaker, text and heldout are those of their sources, the path is that of the sample.
+        by_kind: the recordings, with the keys of their sources in `source_key`. Their own keys are the same, with "#0",
+            "#1" ... behind for the kinds that are drawn; speaker, text and heldout are those of their sources, the path
+            is that of the sample.
         left_out: by kind, the keys of sources that have no sample, and why.
     """
 
@@ -113,9 +114,7 @@ class Samples(Mapping):
 
 
 def choose_recordings(
-    folders: Sequence[str | Path],
-    heldout_speakers: int = 20,
-    split_seed: int = 0,
+    recordings: Sequence[Recording],
     split: str = "heldout",
     min_seconds: float = 4.0,
     max_seconds: float = 10.0,
@@ -124,22 +123,22 @@ def choose_recordings(
     """The recordings that samples are made of, shared out among the speakers where not all are taken.
 
     Args:
-        folders, heldout_speakers, split_seed: as for `find_recordings`.
-        split: "heldout" or "train" speakers, or "all".
+        recordings: all there are.
+        split: those that are held out ("heldout"), the others ("train"), or "all".
         min_seconds, max_seconds: as for `usable`.
         max_recordings: at most so many; None for all.
 
     Raises:
-        UserError: a folder holds no audio, or nothing of that split and length.
+        UserError: there is nothing of that split and length.
     """
-    found = find_recordings(folders, heldout_speakers, split_seed)
-    found = [recording for recording in found if split == "all" or recording.heldout == (split == "heldout")]
+    found = [recording for recording in recordings if split == "all" or recording.heldout == (split == "heldout")]
     chosen = shared_out(usable(found, min_seconds, max_seconds), max_recordings)
     if not chosen:
-        whose = "" if split == "all" else f" of {split} speakers"
+        which = "" if split == "all" else f" {split}"
+        cut = ", or --segment_seconds" if any(recording.ranges for recording in recordings) else ""
         raise UserError(
-            f"{', '.join(map(str, folders))} holds no recordings{whose} of {min_seconds:g} to {max_seconds:g} s; "
-            "change --min_seconds, --max_seconds or --data"
+            f"none of {len(found)}{which} recordings is {min_seconds:g} to {max_seconds:g} s long; change "
+            f"--min_seconds, --max_seconds or --data{cut}"
         )
     return chosen
 
@@ -152,17 +151,17 @@ def usable(recordings: Sequence[Recording], min_seconds: float = 4.0, max_second
     return [
         recording
         for recording in recordings
-        if (seconds := _seconds(recording.path)) is None or min_seconds <= seconds <= max_seconds
+        if (seconds := _seconds(recording)) is None or min_seconds <= seconds <= max_seconds
     ]
 
 
-def _seconds(path: Path) -> float | None:
-    """Length of a file, None if it cannot be read."""
+def _seconds(recording: Recording) -> float | None:
+    """Length of a recording, None if it cannot be read."""
     try:
-        num_samples, rate_hz = read_header(path)
+        num_samples, rate_hz = read_header(recording.path)
     except UserError:
         return None
-    return num_samples / rate_hz
+    return (num_samples_of(recording.ranges) or num_samples) / rate_hz
 
 
 def make_samples(
@@ -225,22 +224,19 @@ class _Source:
     sha256: str
 
 
-def source_key(sample: Recording) -> str:
-    """Key of the recording that a sample was made of."""
-    return re.sub(r"#\d+$", "", sample.key)
-
-
 def _read_sources(recordings: Sequence[Recording]) -> tuple[list[_Source], dict[str, str]]:
     """Those that can be read, and why the others cannot, by key."""
     sources, unreadable = [], {}
     for recording in tqdm(recordings, desc="reading", unit="recording", disable=not sys.stderr.isatty()):
         try:
-            seconds = read_audio(recording.path).seconds
-            sha256 = hashlib.sha256(recording.path.read_bytes()).hexdigest()
+            waveform = recording.read()
+            # A segment is known by its sound: the file that it is a part of may be hours long.
+            data = waveform.samples.tobytes() if recording.ranges else recording.path.read_bytes()
+            sha256 = hashlib.sha256(data).hexdigest()
         except (UserError, OSError) as error:
             unreadable[recording.key] = str(error)
             continue
-        sources.append(_Source(recording, seconds, sha256))
+        sources.append(_Source(recording, waveform.seconds, sha256))
     return sources, unreadable
 
 
@@ -308,7 +304,8 @@ def _describe(output: Path, identity: dict[str, Any], sources: dict[str, str]) -
 def _below(recording: Recording) -> Path:
     """Path of a recording's samples below the folder of a kind, without index and suffix; speakers come first."""
     key = recording.key
-    return Path(key if key.startswith(f"{recording.speaker}/") else f"{recording.speaker}/{key}")
+    in_folder = key.startswith(f"{recording.speaker}/") or (not recording.has_speaker and "/" in key)
+    return Path(key if in_folder else f"{recording.speaker}/{key}")
 
 
 def _num_samples(kind: str, settings: SampleSettings) -> int:
@@ -326,10 +323,8 @@ def _paths(output: Path, kind: str, recording: Recording, settings: SampleSettin
 def _samples_of(output: Path, kind: str, recording: Recording, settings: SampleSettings) -> list[Recording]:
     paths = _paths(output, kind, recording, settings)
     if kind in (ORIGINAL, RECONSTRUCTION):
-        return [dataclasses.replace(recording, path=paths[0])]
-    return [
-        dataclasses.replace(recording, key=f"{recording.key}#{index}", path=path) for index, path in enumerate(paths)
-    ]
+        return [recording.sample(paths[0])]
+    return [recording.sample(path, index) for index, path in enumerate(paths)]
 
 
 def _make(
@@ -343,7 +338,7 @@ def _make(
 ) -> None:
     """Writes the files of one kind that the recordings of a batch lack."""
     codec = bundle.codec
-    waveforms = [read_audio(recording.path) for recording in batch]
+    waveforms = [recording.read() for recording in batch]
     if kind in (ORIGINAL, RECONSTRUCTION):
         waveforms = [resample(waveform, codec.sample_rate_hz) for waveform in waveforms]
     if kind == ORIGINAL:

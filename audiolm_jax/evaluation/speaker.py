@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from audiolm_jax.audio import Waveform, read_audio
+from audiolm_jax.audio import Waveform
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation import interval
 from audiolm_jax.evaluation.measurement import Measurement, exact_mean, versions
@@ -45,7 +45,7 @@ def measure(
     Args:
         classifier: of speakers; None for similarity alone.
         by_kind: recordings by "original", "reconstruction", "acoustic", "continuation" ...; a made recording has the
-            speaker of its source and its source's key, with "#index" behind it if several were drawn.
+            speaker of its source, whose key is its `source_key`.
         seed: of the intervals.
         embedder: whose embeddings are compared; the classifier's own if not given.
 
@@ -147,7 +147,7 @@ def _hear(
     recordings = sorted(recordings, key=lambda recording: recording.key)
     opinions, embeddings = {}, {}
     for recording in tqdm(recordings, desc=f"speaker, {kind}", disable=not sys.stderr.isatty()):
-        waveform = read_audio(recording.path)
+        waveform = recording.read()
         if classifier is not None:
             opinions[recording.key] = classifier.opinion(waveform)
         one = opinions[recording.key] if embedder is classifier else embedder.opinion(waveform)
@@ -176,26 +176,28 @@ def _with_speakers(table: dict[str, float], found: _Heard) -> tuple[dict[str, fl
 def _similarities(made: _Heard, originals: _Heard) -> dict[str, float]:
     """Cosine of each made recording to its original, where that is there."""
     return {
-        recording.key: cosine(made.embeddings[recording.key], originals.embeddings[source])
+        recording.key: cosine(made.embeddings[recording.key], originals.embeddings[recording.source_key])
         for recording in made.recordings
-        if (source := recording.key.rpartition("#")[0] or recording.key) in originals.embeddings
+        if recording.source_key in originals.embeddings
     }
 
 
 def _scale(originals: _Heard, embedder: TrainedClassifier) -> dict[str, tuple[dict[str, float], dict[str, str]]]:
     """Cosines between originals: of one speaker, of two, and of the halves of a recording.
 
-    A pair of two speakers belongs, as a unit of resampling, to the first of them.
+    A pair of two speakers belongs, as a unit of resampling, to the first of them. Recordings of which nobody knows who
+    speaks are in no pair.
     """
     same, different, first_of = {}, {}, {}
-    for one, other in itertools.combinations(originals.recordings, 2):
+    known = [recording for recording in originals.recordings if recording.has_speaker]
+    for one, other in itertools.combinations(known, 2):
         name = f"{one.key}|{other.key}"
         first_of[name] = one.speaker
         table = same if one.speaker == other.speaker else different
         table[name] = cosine(originals.embeddings[one.key], originals.embeddings[other.key])
     halves = {}
     for recording in originals.recordings:
-        waveform = read_audio(recording.path)
+        waveform = recording.read()
         middle = len(waveform.samples) // 2
         parts = (waveform.samples[:middle], waveform.samples[middle:])
         if middle:

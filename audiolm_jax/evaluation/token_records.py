@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from audiolm_jax.audio import Waveform, read_audio, resample
+from audiolm_jax.audio import Waveform, resample
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.codec.chunked import encode_chunked
 from audiolm_jax.errors import UserError
@@ -54,7 +54,7 @@ def tokenize_all(bundle: Bundle, recordings: Sequence[Recording]) -> Tokenized:
     records, left_out, resampled = [], {}, 0
     for recording in tqdm(recordings, desc="tokenizing", disable=not sys.stderr.isatty()):
         try:
-            waveform = read_audio(recording.path)
+            waveform = recording.read()
         except UserError as error:
             left_out[recording.key] = str(error)
             continue

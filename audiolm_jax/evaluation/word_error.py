@@ -9,7 +9,6 @@ Conventions, where the paper leaves them open:
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -220,9 +219,9 @@ def _notes_on_hearing(
     if others := sum(rate != wanted_hz for rate in rates_hz):
         notes.append(f"{others} of {len(rates_hz)} files have another sample rate and were resampled to {wanted_hz} Hz")
     first_kind, first = next(iter(compared.items()))
-    sources = {_source(comparison) for comparison in first}
+    sources = {comparison.recording.source_key for comparison in first}
     for kind, comparisons in compared.items():
-        if (here := {_source(comparison) for comparison in comparisons}) != sources:
+        if (here := {comparison.recording.source_key for comparison in comparisons}) != sources:
             notes.append(
                 f"{kind} is not of the same recordings as {first_kind}: {len(here & sources)} are in both, "
                 f"{len(here - sources)} only in the former, {len(sources - here)} only in the latter"
@@ -236,11 +235,6 @@ def _notes_on_hearing(
     return notes
 
 
-def _source(comparison: Comparison) -> str:
-    """Key of the recording that a sample was made of."""
-    return re.sub(r"#\d+$", "", comparison.recording.key)
-
-
 def _pooled(comparisons: Sequence[Comparison], level: str) -> Errors:
     """Sums over recordings; level is "words" or "characters"."""
     return Errors(*(sum(counts) for counts in zip(*(getattr(c, level) for c in comparisons), strict=True)))
@@ -252,7 +246,7 @@ def _interval(comparisons: Sequence[Comparison], level: str, unit: str, seed: in
         errors: Errors = getattr(comparison, level)
         key = comparison.recording.key
         counts[key] = errors.total, errors.length
-        unit_of[key] = comparison.recording.speaker if unit == "speaker" else _source(comparison)
+        unit_of[key] = comparison.recording.speaker if unit == "speaker" else comparison.recording.source_key
     return ratio_interval(by_unit(counts, unit_of), seed)
 
 

@@ -1,5 +1,6 @@
 """Fréchet audio distance against SciPy's matrix root, closed forms and simulated sets."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.embeddings import Embeddings, embed_recordings, holds_embeddings, read_embeddings
 from audiolm_jax.evaluation.frechet import frechet_distance, measure
-from audiolm_jax.evaluation.recordings import find_recordings
+from audiolm_jax.evaluation.recordings import Recording, find_recordings
 from tests.tiny_system import tiny_tokenizers
 
 RATE_HZ = 16_000
@@ -101,7 +102,8 @@ def test_intervals_resample_speakers_and_both_sets_at_once():
     assert high - low == pytest.approx(resamples.max() - resamples.min(), rel=1e-9)
     assert measured.settings["resampled"] == "speaker" and measured.counts["units"] == 2
 
-    one = [Embeddings({f"x#{n}": rows for n, rows in enumerate(both.by_key.values())}) for both in (a, b)]
+    made = {f"x#{n}": "x" for n in range(len(a.by_key))}
+    one = [Embeddings(dict(zip(made, both.by_key.values(), strict=True)), source_of=made) for both in (a, b)]
     alone = measure(*one)
     assert alone.counts["units"] == 1 and alone.intervals == {} and alone.settings["resampled"] == "recording"
     assert alone.figures["fad"] == pytest.approx(value, rel=1e-12)
@@ -223,6 +225,16 @@ def noises(tmp_path_factory):
     write_audio(root / "s1" / "half.wav", Waveform(0.1 * rng.normal(size=8_000 * 2), 8_000))
     write_audio(root / "s2" / "short.wav", Waveform(0.1 * rng.normal(size=RATE_HZ - 1), RATE_HZ))
     return find_recordings([root], 0)
+
+
+def test_a_hash_in_a_file_name_is_part_of_it(noises):
+    """Recordings "take#1" and "take#2" are two units; samples of one recording are one."""
+    path = next(noise.path for noise in noises if noise.key == "s1/half")
+    takes = [Recording(f"take#{number}", f"take#{number}", path) for number in (1, 2)]
+    samples = [takes[0].sample(path, index) for index in (0, 1)]
+    for recordings, units in ((takes, 2), (samples, 1)):
+        found = dataclasses.replace(embed_recordings(recordings, "log_mel"), speaker_of={})
+        assert measure(found, found).counts["units"] == units
 
 
 def test_log_mel_statistics_of_seconds(noises):

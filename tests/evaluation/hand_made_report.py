@@ -54,7 +54,9 @@ def hand_made_report() -> Report:
     notes = ("8 of 12 recordings are of speakers heard in training <b>", "2 files were resampled")
     return Report(
         bundle={"name": "tiny", "licence": "CC BY 4.0", "fingerprints": {"codec": "7588629b884d2d60"}},
-        settings={"extent": {"name": "quick", "prompts": 12}, "folders": ["/data/speech"], "seed": 0},
+        settings={
+            "extent": {"name": "quick", "prompts": 12}, "folders": ["/data/speech"], "seed": 0, "heldout": "reproduced"
+        },
         made=(
             made("perplexity", "perplexity", **around(nats), details={"stages": stages}),
             made("codec", "codec", **around(fidelity), details={"clips": clips}, lists={"code_usage": usage}),

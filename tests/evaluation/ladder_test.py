@@ -43,13 +43,13 @@ def by_kind(tmp_path_factory):
         made[kind] = []
         for number in range(3):
             for index in range(2 if kind in ("acoustic", "continuation") else 1):
-                key = f"s{number}/a" + (f"#{index}" if kind in ("fine", "acoustic", "continuation") else "")
                 path = folder / kind / f"s{number}" / f"a-{index}.wav"
                 samples = noisy(speechlike(3 + number / 2, seed=number), snr_db, seed=10 * number + index)
                 # What is generated from semantic tokens alone is quieter here, which the recogniser hears.
                 scale = 0.1 if kind == "acoustic" else 0.5
                 write_audio(path, Waveform(scale * samples, RATE_HZ))
-                made[kind].append(Recording(key, f"s{number}", path, "yes yes"))
+                drawn = index if kind in ("fine", "acoustic", "continuation") else None
+                made[kind].append(Recording(f"s{number}/a", f"s{number}", path, "yes yes").sample(path, drawn))
     return made
 
 
@@ -127,6 +127,21 @@ def test_visqol_hears_the_noise(measured):
     assert measured.figures["continuation_visqol"] is None
 
 
+def test_a_hash_in_a_file_name_is_part_of_it(by_kind):
+    """The original "s0/a#7" is no eighth sample, and the distance to it is taken."""
+    source = dataclasses.replace(by_kind["original"][0], key="s0/a#7", source_key="s0/a#7")
+    kinds = {
+        "original": [source],
+        "reconstruction": [source.sample(by_kind["reconstruction"][0].path)],
+        "fine": [source.sample(by_kind["fine"][0].path, 0)],
+    }
+    found = ladder_columns.sound_distance(kinds, 0)
+    assert found.columns and set(found.columns[0].values) == {"reconstruction", "fine"}, found.notes
+    pairs = {column.name: column for column in ladder_columns.distances(kinds, 0).columns}
+    assert set(pairs["si_sdr_db"].values) >= {"reconstruction", "fine"}
+    assert abs(pairs["si_sdr_db"].values["reconstruction"] - 40) < 1
+
+
 def column(better, values, **changes):
     return Column("thing", "the thing", better, values, **changes)
 
@@ -175,7 +190,7 @@ def test_the_command(by_kind, tmp_path, monkeypatch, capsys):
         monkeypatch.setitem(by_kind, kind, [dataclasses.replace(one, text=None) for one in by_kind[kind]])
     export_bundle(tiny_tokenizers(), tmp_path / "system")
     data = by_kind["original"][0].path.parents[1]
-    arguments = ["--data", str(data), "--heldout_speakers", "0", "--min_seconds", "2", "--seed", "5"]
+    arguments = ["--data", str(data), "--unseen", "--min_seconds", "2", "--seed", "5"]
     arguments += ["--bundle", str(tmp_path / "system"), "--output", str(tmp_path / "out"), "--num_samples", "2"]
     assert cli.main(["eval", "ladder", *arguments, "--json", "-"]) == 0
     assert sorted(asked["keys"]) == ["s0/a-0", "s1/a-0", "s2/a-0"] and asked["output"] == str(tmp_path / "out")

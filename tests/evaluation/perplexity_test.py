@@ -205,9 +205,10 @@ def test_the_command_takes_recordings_or_tokens(bundle, tmp_path, capsys):
     assert cli.main([*argv, "--data", str(tmp_path / "speech"), "--heldout_speakers", "2"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["counts"]["recordings"] == 1  # a quarter of four speakers
-    assert values["notes"][1:] == ["1 of 1 recordings were resampled to 16000 Hz"]
-    assert values["settings"]["heldout_speakers"] == 2
-    argv_all = [*argv, "--data", str(tmp_path / "speech"), "--heldout_speakers", "0", "--max_recordings", "3"]
+    assert values["notes"][1] == "1 of 1 recordings were resampled to 16000 Hz"
+    assert "its split is not recorded with the bundle" in values["notes"][2] and len(values["notes"]) == 3
+    assert values["settings"]["heldout_speakers"] == 2 and values["settings"]["heldout"] == "unknown"
+    argv_all = [*argv, "--data", str(tmp_path / "speech"), "--unseen", "--max_recordings", "3"]
     assert cli.main(argv_all) == 0
     assert json.loads(capsys.readouterr().out)["counts"]["recordings"] == 3
 

@@ -124,6 +124,8 @@ def test_every_figure_of_the_report_has_words(report):
             assert "_" not in row.words
     assert figure_words("wer_fine") == ("word errors, fine levels generated", "%")
     assert figure_words("fine_nats_per_token") == ("fine stage", "nats")
+    corrected = "semantic tokens, counting their own frequencies, corrected for their number"
+    assert figure_words("semantic_unigram_nats_per_token")[0] == corrected
     assert figure_words("semantic_train_unigram_nats_per_token")[0] == "semantic tokens, counting training frequencies"
     assert figure_words("some_new_thing") == ("some new thing", "")
 
@@ -143,6 +145,20 @@ def test_paper_values_are_those_of_the_paper():
     }  # fmt: skip
     assert {key: value.value for key, value in found.items()} == expected
     assert all(value.differs and value.protocol and value.where for value in PAPER_VALUES)
+
+
+def test_what_makes_a_figure_easier_here_stands_beside_it(report, text):
+    differs = {(value.measurement, value.figure): value.differs for value in PAPER_VALUES}
+    length = "acoustic generation is given the length of the original"
+    given = {key for key, words in differs.items() if length in words}
+    assert given == {("wer", "wer_acoustic"), ("wer", "cer_acoustic"), ("speaker", "accuracy_acoustic")}
+    levels = {key for key, words in differs.items() if "the first levels of one codec" in words}
+    assert levels == {("codec", "visqol_speech_2kbps")}
+    assert "rate of speech of its prompt" in differs["speaker", "accuracy_continuation"]
+    # Where the report has the figures, page and Markdown say so.
+    shown = [value for value, row in paper_rows(report) if row is not None and length in value.differs]
+    assert shown and length in text and length in markdown(report)
+    assert "by the split of its training" in text and "Held out: by the split" in markdown(report)
 
 
 def test_ours_stands_beside_the_right_value(report):

@@ -3,20 +3,26 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 import soundfile
 
 from audiolm_jax.bundle import Bundle, export_bundle
+from audiolm_jax.bundle.bundle import BundledClassifier
+from audiolm_jax.classifier.network import ClipClassifier, ClipClassifierConfig
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation import codec_fidelity, perplexity
 from audiolm_jax.evaluation.recordings import Recording, find_recordings
-from audiolm_jax.evaluation.report import make_report, manifest_metrics
+from audiolm_jax.evaluation.report import make_report, manifest_metrics, page_clips
 from audiolm_jax.evaluation.report_material import Material, choose_prompts
 from audiolm_jax.evaluation.report_plan import FULL, METRICS, QUICK, NotMeasured, ReportSettings, Step
+from audiolm_jax.evaluation.report_sample_steps import why_no_classifier
 from audiolm_jax.evaluation.report_steps import plan
+from audiolm_jax.lm.stage_model import StageModel
+from audiolm_jax.tokens.stages import coarse_stage
 from tests.evaluation.zerospeech_files import LEXICAL_COLUMNS, lexical_trials, rows_of, write_gold
-from tests.tiny_system import tiny_system, tiny_tokenizers
+from tests.tiny_system import TRANSFORMER, random_like, tiny_system, tiny_tokenizers
 
 SMALL = dataclasses.replace(
     QUICK, token_recordings=2, codec_clips=1, prompts=2, min_seconds=0.5, max_seconds=4.0, page_clips=1
@@ -132,6 +138,98 @@ def test_one_speaker_without_words_and_short_recordings(system, tmp_path):
     assert names(entries, Step)[:2] == ["perplexity", "codec"]
 
 
+def without_fine_stage(tokenizers):
+    """A system whose coarse stage predicts all levels of the codec."""
+    whole = tiny_system(tokenizers)
+    stage = coarse_stage(semantic_vocab=16, codebook_size=16, num_coarse_quantizers=4, crop_seconds=2)
+    params = random_like(np.random.default_rng(0), lambda: StageModel(stage, TRANSFORMER).init(jax.random.key(0)))
+    models = {
+        "semantic": whole.language_models["semantic"],
+        "coarse": dataclasses.replace(whole.language_models["coarse"], stage=stage, params=params),
+    }
+    return dataclasses.replace(whole, language_models=models)
+
+
+def test_a_bundle_without_a_fine_stage_generates_all_the_same(tokenizers, speech, tmp_path):
+    bundle = without_fine_stage(tokenizers)
+    few = dataclasses.replace(SMALL, prompts=1, prompt_seconds=0.8, seconds=2.0)
+    wanted = settings(speech, tmp_path, extent=few, only=("samples", "fad"))
+    material = Material(bundle, wanted)
+    assert material.kinds == ("original", "reconstruction", "acoustic", "continuation")
+    everything = plan(Material(bundle, settings(speech, tmp_path)))
+    assert {"wer", "speaker", "ladder", "fad_log_mel"} <= set(names(everything, Step))
+    report, code = make_report(bundle, wanted)
+    assert code == 0, report.not_measured
+    samples = report.measurements["samples"]
+    assert samples.figures == {"original": 1, "reconstruction": 1, "acoustic": 1, "continuation": 1}
+    assert "the bundle has no fine stage, so there are no samples fine" in samples.notes
+    assert report.measurements["fad_log_mel"].figures["fad_acoustic"] > 0
+    # With tokenizers alone nothing is generated, and the reason names what is missing.
+    only_codec = Material(tokenizers, settings(speech, tmp_path))
+    assert only_codec.kinds == ("original", "reconstruction")
+    reasons = {entry.name: entry.reason for entry in plan(only_codec) if isinstance(entry, NotMeasured)}
+    assert "detector" in reasons
+
+
+def test_without_speakers_no_classifier_is_trained(tokenizers, system, tmp_path):
+    """Files that lie in the root are in no speaker's folder: each would be a class of its own."""
+    for number in range(5):
+        write_noise(tmp_path / "flat" / f"{number}.wav", 1.0, seed=number)
+    entries = plan(Material(system, settings(tmp_path / "flat", tmp_path)))
+    assert not {"speaker_classifier", "speaker"} & set(names(entries, Step)) and "ladder" in names(entries, Step)
+    (gap,) = [entry for entry in entries if entry.metric == "speaker"]
+    assert gap.name == "speaker" and "in no speakers' folders" in gap.reason and "--classifier" in gap.remedy
+    # A few that do change nothing; most of them do.
+    for number in range(6):
+        write_noise(tmp_path / "flat" / "s" / f"{number}.wav", 1.0, seed=number)
+    assert "one speaker" in why_no_classifier(Material(system, settings(tmp_path / "flat", tmp_path)))
+    write_noise(tmp_path / "flat" / "t" / "0.wav", 1.0)
+    material = Material(system, settings(tmp_path / "flat", tmp_path))
+    assert why_no_classifier(material) == ""
+    assert why_no_classifier(Material(system, settings(tmp_path / "flat", tmp_path, corpus="libri_light")))
+
+
+def test_similarity_is_measured_where_accuracy_is_not(tokenizers, tmp_path):
+    for number in range(3):
+        write_noise(tmp_path / "flat" / f"{number}.wav", 1.2, seed=number)
+    config = ClipClassifierConfig(("a", "b"), channels=(2, 4))
+    variables = random_like(
+        np.random.default_rng(0),
+        lambda: ClipClassifier(config).init(jax.random.key(0), np.zeros((1, 100, 64), np.float32), deterministic=True),
+    )
+    variables["batch_stats"] = jax.tree.map(np.abs, variables["batch_stats"])
+    network = BundledClassifier(config, variables, tokenizers.codec_fingerprint)
+    bundle = dataclasses.replace(tokenizers, classifiers={"speaker": network})
+    report, code = make_report(bundle, settings(tmp_path / "flat", tmp_path / "out", only=("speaker",), unseen=True))
+    assert [gap.name for gap in report.not_measured] == ["speaker_classifier"] and code == 1
+    measured = report.measurements["speaker"]
+    figures = measured.figures
+    assert -1 <= figures["similarity_reconstruction"] <= 1 and "accuracy_reconstruction" not in figures
+    assert figures["similarity_different_speakers"] is None  # who speaks is not known
+    assert any("accuracy is left out" in note for note in measured.notes)
+
+
+def test_speakers_of_one_recording_are_counted(system, speech, tmp_path):
+    for number in range(2):
+        write_noise(tmp_path / "data" / f"s{number}" / "a.wav", 1.0, seed=number)
+    write_noise(tmp_path / "data" / "s0" / "b.wav", 1.0, seed=7)
+    entries = plan(Material(system, settings(tmp_path / "data", tmp_path)))
+    (step,) = [entry for entry in entries if entry.name == "speaker_classifier"]
+    assert step.what == "trained on 2 speakers, 1 of them with a single recording"
+
+
+def test_a_hash_in_a_file_name_is_part_of_it(tokenizers, tmp_path):
+    for name in ("take", "take#0", "take#2"):
+        write_noise(tmp_path / "data" / "s" / f"{name}.wav", 1.0, seed=len(name))
+    extent = dataclasses.replace(SMALL, prompts=3, page_clips=3)
+    wanted = settings(tmp_path / "data", tmp_path / "out", only=("samples",), extent=extent, unseen=True)
+    material = Material(tokenizers, wanted)
+    by_name = {clips.heading: [clip.title for _, clip in clips.rungs] for clips in page_clips(material)}
+    assert by_name == {
+        key: [f"{key}, original", f"{key}, reconstruction"] for key in ("s/take", "s/take#0", "s/take#2")
+    }
+
+
 def test_only_brings_what_it_needs(system, speech, tmp_path):
     only = settings(speech, tmp_path, only=("speaker",))
     assert [e.name for e in plan(Material(system, only))] == ["samples", "speaker_classifier", "speaker"]
@@ -199,8 +297,11 @@ def test_figures_of_codec_and_stages_go_into_the_bundle(tokenizers, speech, tmp_
     assert len(metrics["codec_code_usage"]) == 4 and not any(name.startswith("codec_visqol") for name in metrics)
     for stage in ("semantic", "coarse", "fine"):
         assert {"heldout_nats_per_token", "unigram_nats_per_token", "share_of_unigram"} <= set(metrics[stage])
-    assert metrics["heldout"] == {"codec_clips": 1, "speakers": 1, "recordings": 2, "seconds": 6.4}
-    assert "codec_si_sdr_db" in (bundle.path / "MODEL_CARD.md").read_text()
+    assert metrics["heldout"] == {
+        "codec_clips": 1, "speakers": 1, "recordings": 2, "seconds": 6.4, "split": "unknown"
+    }  # fmt: skip
+    card = (bundle.path / "MODEL_CARD.md").read_text()
+    assert "codec_si_sdr_db" in card and "by a split that not all of its trainings recorded" in card
 
     # A second run measures nothing, and its report holds the same.
     def measured_again(*_, **__):

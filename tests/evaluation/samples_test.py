@@ -19,7 +19,6 @@ from audiolm_jax.evaluation.samples import (
     SampleSettings,
     choose_recordings,
     make_samples,
-    source_key,
     usable,
 )
 from tests.tiny_system import tiny_system, tiny_tokenizers
@@ -78,7 +77,7 @@ def test_files_keys_and_lengths(made, recordings):
     assert [one.key for one in made["continuation"]] == [f"{key}#{i}" for key in readable[:3] for i in (0, 1)]
     for kind, ours in made.items():
         for one in ours:
-            source = sources[source_key(one)]
+            source = sources[one.source_key]
             assert (one.speaker, one.text, one.heldout) == (source.speaker, source.text, source.heldout)
             waveform, original = read_audio(one.path), read_audio(source.path)
             expected = round(SETTINGS.seconds * RATE_HZ)
@@ -201,23 +200,37 @@ def test_one_name_in_two_folders(bundle, folder, tmp_path):
     assert all(one.path.relative_to(tmp_path / "out" / "original").parts[0] == one.speaker for one in found["original"])
 
 
+def test_a_hash_in_a_file_name_is_part_of_it(bundle, tmp_path):
+    for number, name in enumerate(("take", "take#0", "take#0#1")):
+        write_audio(tmp_path / "data" / "s" / f"{name}.wav", noise(0.3, seed=number))
+    recordings = find_recordings([tmp_path / "data"])
+    found = make_samples(bundle, recordings, tmp_path / "out", SETTINGS, ["original", "fine"])
+    keys = ["s/take", "s/take#0", "s/take#0#1"]
+    for kind, index in (("original", None), ("fine", 0)):
+        assert [one.source_key for one in found[kind]] == keys
+        assert {one.sample_index for one in found[kind]} == {index}
+    assert len({one.path for one in (*found["original"], *found["fine"])}) == 6
+
+
 def test_recordings_of_a_suitable_length(folder, recordings):
     assert [one.key for one in usable(recordings, 1.0, 2.0)] == ["anna/one", "anna/two", "bert/broken"]
-    assert [one.key for one in choose_recordings([folder], 0, min_seconds=2, max_recordings=1)] == ["bert/one"]
-    heldout = {one.speaker for one in choose_recordings([folder], 1, split="heldout", min_seconds=0.1)}
-    train = {one.speaker for one in choose_recordings([folder], 1, split="train", min_seconds=0.1)}
+    unseen = find_recordings([folder], unseen=True)
+    assert [one.key for one in choose_recordings(unseen, min_seconds=2, max_recordings=1)] == ["bert/one"]
+    heldout = {one.speaker for one in choose_recordings(recordings, "heldout", min_seconds=0.1)}
+    train = {one.speaker for one in choose_recordings(recordings, "train", min_seconds=0.1)}
     assert heldout | train == {"anna", "bert"} and not heldout & train
     (folder / "bert" / "broken.wav").rename(folder / "broken")
     try:
-        with pytest.raises(UserError, match="no recordings of heldout speakers of 30 to 40 s"):
-            choose_recordings([folder], 0, min_seconds=30, max_seconds=40)
+        readable = find_recordings([folder], unseen=True)
+        with pytest.raises(UserError, match="none of 4 heldout recordings is 30 to 40 s long"):
+            choose_recordings(readable, min_seconds=30, max_seconds=40)
     finally:
         (folder / "broken").rename(folder / "bert" / "broken.wav")
 
 
 def test_the_command(folder, tmp_path, capsys):
     export_bundle(tiny_tokenizers(), tmp_path / "system")
-    arguments = ["--data", str(folder), "--heldout_speakers", "0", "--min_seconds", "0.5"]
+    arguments = ["--data", str(folder), "--unseen", "--min_seconds", "0.5"]
     arguments += ["--bundle", str(tmp_path / "system")]
     kinds = ["--kinds", "original, reconstruction", "--output", str(tmp_path / "out"), "--json", "-"]
     assert cli.main(["eval", "samples", *arguments, *kinds]) == 0

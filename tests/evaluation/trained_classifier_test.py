@@ -146,7 +146,7 @@ def test_speaker_accuracy_counts_what_was_made_for_its_source(trained, folder):
 
     def recording(key, name, number, index=None):
         path = folder / name / f"s{number}" / f"{number}.wav"
-        return Recording(key if index is None else f"{key}#{index}", key.split("/")[0], path)
+        return Recording(key, key.split("/")[0], path).sample(path, index)
 
     names = CONFIG.class_names
     original = [recording(f"{name}/s{n}/{n}", name, n) for name in names for n in range(4)]
@@ -166,6 +166,18 @@ def test_speaker_accuracy_counts_what_was_made_for_its_source(trained, folder):
     again = speaker.measure(trained, {"continuation": drawn[::-1], "original": original[::-1]})
     assert again.to_json()["intervals"] == measured.to_json()["intervals"]
     assert {name: again.figures[name] for name in figures} == figures
+
+
+def test_a_hash_in_a_file_name_is_part_of_it(trained, folder):
+    """"take#2" is no sample of "take", whether there is such a recording or not."""
+    first, second = (folder / name / "s0" / "0.wav" for name in CONFIG.class_names)
+    originals = [Recording("v/take#2", "v", first), Recording("v/other#0", "v", second)]
+    made = [recording.sample(recording.path) for recording in originals]
+    drawn = [recording.sample(recording.path, index) for recording in originals for index in (0, 1)]
+    measured = speaker.measure(None, {"original": originals, "reconstruction": made, "acoustic": drawn}, 0, trained)
+    assert measured.counts["similarity_reconstruction"] == 2 and measured.counts["similarity_acoustic"] == 4
+    assert measured.figures["similarity_reconstruction"] == pytest.approx(1)
+    assert measured.figures["similarity_acoustic"] == pytest.approx(1)
 
 
 def test_similarity_of_pairs(trained, folder, tmp_path):

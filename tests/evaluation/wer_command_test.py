@@ -11,6 +11,7 @@ import pytest
 from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.bundle import Bundle
+from audiolm_jax.data.corpora import FolderCorpus
 from audiolm_jax.evaluation import asr, samples
 
 pytest.importorskip("jiwer")
@@ -71,17 +72,18 @@ def test_transcripts_from_elsewhere(speech, tmp_path, capsys):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def asked(monkeypatch, speech):
     """Stands in for the bundle and for what it makes; holds what was asked of it."""
     asked = SimpleNamespace()
 
     def make_samples(bundle, recordings, output, settings, kinds):
         asked.recordings, asked.settings, asked.kinds = recordings, settings, kinds
-        drawn = [dataclasses.replace(recording, key=f"{recording.key}#0") for recording in recordings]
+        drawn = [recording.sample(recording.path, 0) for recording in recordings]
         by_kind = {kind: list(recordings) if kind != "acoustic" else drawn for kind in kinds}
         return samples.Samples(by_kind, {kind: {} for kind in kinds})
 
-    monkeypatch.setattr(Bundle, "load", lambda name: SimpleNamespace(name=name))
+    trained = {"codec": (FolderCorpus(speech, 2).split,)}
+    monkeypatch.setattr(Bundle, "load", lambda name: SimpleNamespace(name=name, training_splits=trained))
     monkeypatch.setattr(samples, "make_samples", make_samples)
     return asked
 
