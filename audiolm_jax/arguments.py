@@ -3,6 +3,30 @@
 import argparse
 import math
 
+from audiolm_jax.errors import UserError
+from audiolm_jax.model_folders import find_bundle
+from audiolm_jax.object_storage import is_remote
+
+# By the names of their arguments: what commands read, and what they write to. An output must not be an input.
+INPUTS = (
+    "experiment", "data", "input", "bundle", "prompt", "source", "kmeans", "model", "codec", "w2v_bert", "tokenizers",
+    "semantic", "coarse", "fine", "system", "detector", "speaker", "classifier", "item", "features", "audio", "gold",
+    "scores", "wavs", "tokens", "train_tokens", "transcripts", "asr", "reference", "compare", "degraded", "generated",
+    "files", "swuggy", "sblimp",
+)  # fmt: skip
+OUTPUTS = ("output", "page", "json", "workdir", "corpus_cache")
+
+
+def inputs(args: argparse.Namespace) -> list[str]:
+    """The values of all arguments that may name a file or a folder that is read."""
+    found = []
+    for name in INPUTS:
+        value = getattr(args, name, None)
+        found += value if isinstance(value, list) else [value] if value is not None else []
+    if getattr(args, "bundle", None) and not is_remote(args.bundle):
+        found.append(str(find_bundle(args.bundle)))  # a bundle that ships is named without its folder
+    return found
+
 
 def number(text: str, kind: type, least: float) -> int | float:
     """A number of at least `least`, or argparse's error."""
@@ -31,6 +55,17 @@ def length(text: str) -> float:
     return number(text, float, 0.001)
 
 
+def bundle(text: str) -> str:
+    """A folder, which may lie on object storage, or the name of a bundle that ships; what is in it is not looked at."""
+    if is_remote(text):
+        return text
+    try:
+        find_bundle(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
 def per_stage(kind: type):
     """A type of argument: one number for all three stages, or three with commas between them."""
 
@@ -47,7 +82,7 @@ def add_bundle(parser, default: str | None = "small", required: bool = False) ->
     """--bundle."""
     shown = f" (default {default})" if default else ""
     parser.add_argument(
-        "--bundle", default=default, required=required, metavar="DIR",
+        "--bundle", default=default, required=required, type=bundle, metavar="DIR",
         help=f"a bundle folder, or the name of one that ships{shown}",
     )  # fmt: skip
 

@@ -6,22 +6,32 @@ import os
 import sys
 import textwrap
 
-from audiolm_jax import arguments, commands, eval_commands
+from audiolm_jax import arguments, commands, eval_commands, outputs
 from audiolm_jax.errors import UserError
 from audiolm_jax.extras import how_to_install
+
+# Characters of a word, such as a path, in a message: of more the start and the end are shown.
+_LONGEST_WORD, _SHOWN_START, _SHOWN_END = 300, 120, 40
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one subcommand and returns the exit code: 0, 2 after a user's mistake (told in one line), 130 after ^C."""
+    code = 0
     try:
         try:
-            return _run(argv)
+            code = _run(argv)
+            return code
         finally:
             # A reader that has gone (`audiolm info | head`) is noticed here rather than by Python at exit.
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        # What is left in the buffer would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        if isinstance(error, BrokenPipeError):
+            return 1
+        if not code:  # else a line was told already
+            print(f"audiolm: cannot write to stdout: {error.strerror or error}; send it elsewhere", file=sys.stderr)
+        return 2
 
 
 def _run(argv: list[str] | None) -> int:
@@ -32,6 +42,8 @@ def _run(argv: list[str] | None) -> int:
     if args.command == "tokenize":
         args.beam_args = beam_args
     try:
+        if (json := getattr(args, "json", None)) not in (None, "-"):
+            outputs.check_files([json], arguments.inputs(args))
         return args.run(args)
     except UserError as error:
         return _fail(command, str(error))
@@ -50,15 +62,23 @@ def _run(argv: list[str] | None) -> int:
 
 
 def _fail(command: str, message: str) -> int:
-    print(f"audiolm {command}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"audiolm {command}: {_one_line(message)}", file=sys.stderr)
     return 2
+
+
+def _one_line(message: str) -> str:
+    """A message without line breaks, and without the middle of words that nobody would read to their end."""
+    return " ".join(
+        word if len(word) <= _LONGEST_WORD else f"{word[:_SHOWN_START]}...{word[-_SHOWN_END:]}"
+        for word in message.split()
+    )
 
 
 class _Parser(argparse.ArgumentParser):
     """An argument parser that tells a mistake in one line."""
 
     def error(self, message):
-        print(f"{self.prog}: {message}; see `{self.prog} --help`", file=sys.stderr)
+        print(f"{self.prog}: {_one_line(message)}; see `{self.prog} --help`", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -341,8 +361,9 @@ def _parser() -> argparse.ArgumentParser:
         "audiolm info small --json -",
     )
     info.add_argument(
-        "bundle", nargs="?", default="small", metavar="DIR", help="a bundle or an imported model (default small)"
-    )
+        "bundle", nargs="?", default="small", type=arguments.bundle, metavar="DIR",
+        help="a bundle or an imported model (default small)",
+    )  # fmt: skip
     arguments.add_json(info)
     return parser
 

@@ -1,17 +1,23 @@
 """What each subcommand of `audiolm` does: thin functions that import what they need when they run."""
 
 import functools
+import importlib.util
 import json
-import os
 import sys
 import time
 from argparse import Namespace
 from pathlib import Path
 
+from audiolm_jax import arguments, outputs
 from audiolm_jax.errors import UserError
+from audiolm_jax.extras import remedy
+from audiolm_jax.model_folders import find_bundle, holds_model
+from audiolm_jax.object_storage import is_remote
 
 STAGES = ("semantic", "coarse", "fine")
 CLASSIFIERS = ("detector", "speaker")
+# Metrics whose --output is a file of scores; that of the others is a folder of recordings.
+SCORED_BY_FILE = ("swuggy", "sblimp")
 
 
 def train(args: Namespace) -> int:
@@ -48,12 +54,24 @@ def tokenize(args: Namespace) -> int:
     from audiolm_jax.parallel import hosts
 
     if args.engine == "beam":
+        if importlib.util.find_spec("apache_beam") is None:
+            raise UserError(f"--engine beam needs apache_beam: {remedy('apache_beam')}; or give --engine jax, which "
+                            "needs nothing more")
+        _check_tokens_folder(args)
         return _tokenize(args, process_index=0, process_count=1)
     if args.beam_args:
         raise UserError(f"unknown argument {args.beam_args[0]}; Beam's flags go with --engine beam")
+    _check_tokens_folder(args)
     with hosts.joined():
         _check_shared(args.output)
         return _tokenize(args, hosts.index(), hosts.count())
+
+
+def _check_tokens_folder(args: Namespace) -> None:
+    """Refuses a folder for token records that could not be filled, or that holds something else."""
+    outputs.check_folder(args.output, inputs=[name for name in arguments.inputs(args) if name != args.input])
+    if not is_remote(args.output) and holds_model(args.output):
+        raise UserError(f"{args.output} holds a bundle or an imported model; name another --output")
 
 
 def _check_shared(folder: str) -> None:
@@ -86,7 +104,7 @@ def _tokenize(args: Namespace, process_index: int, process_count: int) -> int:
     """`tokenize` in one process of its job."""
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.data.corpora import open_corpus
-    from audiolm_jax.object_storage import fetch_folder, is_remote
+    from audiolm_jax.object_storage import fetch_folder
     from audiolm_jax.tokens.extract import extract
     from audiolm_jax.tokens.manifest import InputEntry
     from audiolm_jax.tokens.shard_work import WorkSettings
@@ -140,15 +158,18 @@ def _load_tokenizers(bundle_dir: str):
 
 def generate(args: Namespace) -> int:
     """Writes the samples, and the page if one is asked for."""
-    from audiolm_jax.audio import check_output_suffix, read_audio, write_audio
+    from audiolm_jax.audio import check_output_suffix, encode_for, read_audio
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.generation.pipeline import AudioLM, Request
-    from audiolm_jax.listening_page import write_generation_page
+    from audiolm_jax.listening_page import generation_page
 
     if args.mode != "unconditional" and args.prompt is None:
         raise UserError(f"mode {args.mode} needs a prompt; give --prompt FILE, or --mode unconditional")
     # What can be refused is refused before minutes are spent.
-    outputs = [check_output_suffix(path) for path in _numbered(Path(args.output), args.num_samples)]
+    sounds = [check_output_suffix(path) for path in _numbered(Path(args.output), args.num_samples)]
+    pages = [Path(args.page)] if args.page else []
+    files = [*sounds, *pages, *([args.json] if args.json not in (None, "-") else [])]
+    outputs.check_files(files, arguments.inputs(args))
     request = Request(
         prompt=None if args.prompt is None else read_audio(args.prompt),
         mode=args.mode,
@@ -160,29 +181,28 @@ def generate(args: Namespace) -> int:
         top_k=args.top_k,
         top_p=args.top_p,
     )
-    for path in (*outputs, *([Path(args.page)] if args.page else [])):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir() or not os.access(path.parent, os.W_OK):
-            raise UserError(f"cannot write {path}: it is a folder, or its folder is read-only; name another output")
 
     started = time.perf_counter()
     bundle = Bundle.load(args.bundle)
     lm = AudioLM(bundle)
     request = lm.with_defaults(request)
+    outputs.check_files(files, needed_bytes=_generated_bytes(request, bundle.codec.sample_rate_hz, bool(pages)))
     loaded = time.perf_counter()
     generations = lm.generations(request, progress=sys.stderr.isatty())
     took_seconds = time.perf_counter() - loaded
-    for path, made in zip(outputs, generations, strict=True):
-        write_audio(path, made.waveform, bundle.licence)
+    results, lines = {}, {}
+    for path, made in zip(sounds, generations, strict=True):
+        results[path] = encode_for(path, made.waveform, bundle.licence)
         given = f", the first {made.prompt_seconds:.2f} s given" if made.prompt_seconds else ""
-        print(f"{path}: {made.waveform.seconds:.2f} s{given}", file=sys.stderr)
-    if args.page:
+        lines[path] = f"{made.waveform.seconds:.2f} s{given}"
+    for path in pages:
         name = Path(args.prompt).name if args.prompt else ""
-        write_generation_page(args.page, bundle, request, generations, name, took_seconds)
-        print(f"{args.page}: open it in a browser to hear and see", file=sys.stderr)
+        results[path] = generation_page(bundle, request, generations, name, took_seconds)
+        lines[path] = "open it in a browser to hear and see"
+    outputs.write_results(results, lambda path: print(f"{path}: {lines[path]}", file=sys.stderr))
     print(f"generated in {took_seconds:.1f} s with {bundle.name} (licence: {bundle.licence})", file=sys.stderr)
     figures = {
-        "files": [str(path) for path in outputs],
+        "files": [str(path) for path in sounds],
         "seconds": generations[0].waveform.seconds,
         "prompt_seconds": generations[0].prompt_seconds,
         "seed": args.seed,
@@ -195,6 +215,20 @@ def generate(args: Namespace) -> int:
     return 0
 
 
+def _generated_bytes(request, rate_hz: int, with_page: bool) -> int:
+    """About as many as the sounds of a request take, and the page that holds them too."""
+    from audiolm_jax.generation.pipeline import DEFAULT_SECONDS
+
+    given = 0.0 if request.prompt is None else request.prompt.seconds
+    if request.mode == "acoustic":
+        seconds = given
+    else:
+        seconds = min(given, request.prompt_seconds) + (request.seconds or DEFAULT_SECONDS)
+    # 16 bits a sample; in the page as text, four characters for three bytes, with the prompt.
+    sound = 2 * rate_hz * seconds
+    return round(request.num_samples * sound + (4 / 3 * (request.num_samples + 1) * sound if with_page else 0))
+
+
 def _numbered(path: Path, count: int) -> list[Path]:
     """`path` itself for one, with -1, -2 and so on before the suffix for several."""
     return [path] if count == 1 else [path.with_stem(f"{path.stem}-{number + 1}") for number in range(count)]
@@ -204,13 +238,16 @@ def codec(args: Namespace) -> int:
     """Encodes, decodes, and tells how well and how fast."""
     import numpy as np
 
-    from audiolm_jax.audio import Waveform, read_audio, write_audio
+    from audiolm_jax.audio import Waveform, check_output_suffix, encode_for, read_audio
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.codec.chunked import DEFAULT_CHUNK_SECONDS, decode_chunked, encode_chunked
     from audiolm_jax.evaluation.signal_quality import si_sdr_db
     from audiolm_jax.pretrained.imported_model import is_imported
     from audiolm_jax.pretrained.loaded import LoadedCodec, load
 
+    output = check_output_suffix(args.output)
+    files = [output, *([args.json] if args.json not in (None, "-") else [])]
+    outputs.check_files(files, arguments.inputs(args))
     if is_imported(args.bundle):
         imported = load(args.bundle)
         if not isinstance(imported, LoadedCodec):
@@ -223,6 +260,7 @@ def codec(args: Namespace) -> int:
     if levels > codec.num_quantizers:
         raise UserError(f"--num_quantizers is {levels}, but this codec has {codec.num_quantizers} levels")
     original = read_audio(args.input, codec.sample_rate_hz)
+    outputs.check_files(files, needed_bytes=2 * len(original.samples))  # of 16 bits
     progress = original.seconds > 60 and sys.stderr.isatty()
 
     # Compiles both programs, so that the times below are those of a long recording.
@@ -234,7 +272,7 @@ def codec(args: Namespace) -> int:
     encoded = time.perf_counter()
     samples = decode_chunked(codec, params, tokens[:, :, :levels], progress=progress)[0, : len(original.samples)]
     decoded = time.perf_counter()
-    write_audio(args.output, Waveform(samples, codec.sample_rate_hz))
+    outputs.write_results({output: encode_for(output, Waveform(samples, codec.sample_rate_hz))})
     figures = {
         "seconds": original.seconds,
         "num_quantizers": levels,
@@ -259,7 +297,9 @@ def import_model(args: Namespace) -> int:
     from audiolm_jax.pretrained.description import describe, describe_in_words
     from audiolm_jax.pretrained.imported_model import check_output, read_huggingface, write_imported
 
-    check_output(args.output, args.overwrite)  # before gigabytes are read
+    # Before gigabytes are read.
+    outputs.check_folder(args.output, arguments.inputs(args))
+    check_output(args.output, args.overwrite)
     model = read_huggingface(args.source, args.licence, args.kmeans, args.layer, args.num_quantizers)
     written = write_imported(model, args.output, args.overwrite)
     if args.json != "-":
@@ -270,9 +310,12 @@ def import_model(args: Namespace) -> int:
 
 def export_model(args: Namespace) -> int:
     """Writes an imported model back as a Hugging Face folder."""
-    from audiolm_jax.pretrained.export import export_huggingface
-    from audiolm_jax.pretrained.imported_model import read_imported
+    from audiolm_jax.pretrained.export import check_output, export_huggingface
+    from audiolm_jax.pretrained.imported_model import read_imported, read_imported_manifest
 
+    read_imported_manifest(args.model)
+    outputs.check_folder(args.output, arguments.inputs(args))
+    check_output(args.output, args.overwrite)
     model = read_imported(args.model)
     export_huggingface(model, args.output, overwrite=args.overwrite)
     print(f"{args.output}: {model.kind.name} (licence: {model.licence})", file=sys.stderr)
@@ -296,6 +339,7 @@ def bundle(args: Namespace) -> int:
             raise UserError("with --codec give --kmeans and --name too, and --licence where a part was trained here")
         if stages or classifiers or args.prompt:
             raise UserError("stages, classifiers and --prompt go with --tokenizers: make a bundle of these first")
+        _check_bundle_output(args)
         made = export_tokenizers(
             args.output,
             args.codec,
@@ -314,6 +358,7 @@ def bundle(args: Namespace) -> int:
     if args.tokenizers is not None:
         if not stages:
             raise UserError("give at least one of --semantic, --coarse and --fine with --tokenizers")
+        _check_bundle_output(args)
         made = export_system(
             args.output,
             args.tokenizers,
@@ -327,13 +372,40 @@ def bundle(args: Namespace) -> int:
     else:
         if not classifiers or stages or args.prompt or args.name:
             raise UserError("with --system give --detector, --speaker or both, and nothing else")
+        _check_bundle_output(args)
         made = add_classifiers(args.output, args.system, classifiers, args.overwrite)
     print(describe_in_words(made))
     return 0
 
 
+def _check_bundle_output(args: Namespace) -> None:
+    """Refuses what can be refused before weights are read.
+
+    The bundle of --system alone may be replaced by the one that is made of it: that is all of it, and more.
+    """
+    from audiolm_jax.audio import read_audio
+    from audiolm_jax.bundle.export import check_output
+
+    for flag in ("tokenizers", "system"):
+        if (name := getattr(args, flag)) is not None:
+            try:
+                find_bundle(name)
+            except UserError as error:
+                raise UserError(f"--{flag}: {error}") from error
+    outputs.check_folder(args.output, [given for given in arguments.inputs(args) if given != args.system])
+    check_output(args.output, args.overwrite)
+    if args.prompt is not None:
+        read_audio(args.prompt)
+
+
 def evaluate(args: Namespace) -> int:
     """Runs one metric of `eval_commands`, and prints its figures."""
+    if (output := getattr(args, "output", None)) is not None:
+        if args.metric in SCORED_BY_FILE:
+            outputs.check_files([output], arguments.inputs(args))
+        else:
+            sound = [*(getattr(args, "data", None) or ()), getattr(args, "audio", None)]
+            outputs.check_folder(output, arguments.inputs(args), sound)
     measurement = args.measure(args)
     if measurement is None or isinstance(measurement, int):  # of a command that writes and tells by itself
         return measurement or 0
@@ -367,12 +439,10 @@ def info(args: Namespace) -> int:
 
 def _write_json(target: str | None, figures: dict) -> None:
     """Writes figures to a file, or to stdout for "-"; does nothing for None."""
-    from audiolm_jax.files import replace_file
-
     if target is None:
         return
     text = json.dumps(figures, indent=None if target == "-" else 2) + "\n"
     if target == "-":
         sys.stdout.write(text)
     else:
-        replace_file(Path(target), text.encode())
+        outputs.write_results({Path(target): text.encode()})

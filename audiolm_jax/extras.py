@@ -21,5 +21,10 @@ _EXTRA_OF_PACKAGE = {
 
 def how_to_install(error: ModuleNotFoundError) -> str | None:
     """ "this needs visqol; install it with: ..." for a package of an extra; None for any other, which is a bug."""
-    extra = _EXTRA_OF_PACKAGE.get((error.name or "").split(".")[0])
-    return extra and f"this needs {error.name}; install it with: pip install 'audiolm_jax[{extra}]'"
+    package = (error.name or "").split(".")[0]
+    return f"this needs {error.name}; {remedy(package)}" if package in _EXTRA_OF_PACKAGE else None
+
+
+def remedy(package: str) -> str:
+    """ "install it with: ..." for a package of an extra."""
+    return f"install it with: pip install 'audiolm_jax[{_EXTRA_OF_PACKAGE[package]}]'"

@@ -1,8 +1,13 @@
-"""A file that is replaced whole or not at all."""
+"""Files that are replaced whole or not at all."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+# Of a name within that of its temporary file: 255 bytes is the most that file systems take, for either.
+_NAME_CHARACTERS = 32
 
 
 def is_plain_name(name: str) -> bool:
@@ -14,19 +19,61 @@ def replace_file(path, data: bytes) -> None:
     """Writes `data` under a temporary name in the same folder, then renames it to `path`.
 
     A reader sees the old file or the new one, never half of it, and a full disk leaves the old file as it was.
-    Missing folders are made. Raises OSError where the folder cannot be made or written.
+    Missing folders are made. Raises OSError, which names `path`, where the folder cannot be made or written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    replace_files(path.parent, {path.name: data})
+
+
+def replace_files(folder, files: Mapping[str, bytes], last: str | None = None) -> None:
+    """Writes all `files` (content by name) into a folder under temporary names, and then renames all of them.
+
+    So a full disk is met before the first old file is replaced. Where `last` is named, that file is removed before the
+    others are replaced and put in place after them: a folder without it is not whole. Missing folders are made.
+
+    Raises:
+        OSError: the folder cannot be made or written; names the file that could not be.
+    """
+    folder = Path(folder)
+    parts: dict[str, Path] = {}
+    is_new = not folder.exists()
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        # mkstemp makes files for the owner alone; a result file should be readable like any other.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        for name, data in files.items():
+            with error_names(folder / name):
+                folder.mkdir(parents=True, exist_ok=True)
+                handle, part = tempfile.mkstemp(prefix=f".{name[:_NAME_CHARACTERS]}.", suffix=".part", dir=folder)
+                parts[name] = Path(part)
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                # mkstemp makes files for the owner alone; a result file should be readable like any other.
+                os.chmod(part, 0o666 & ~file_mode_mask())
+        if last is not None:
+            (folder / last).unlink(missing_ok=True)
+        for name in sorted(files, key=lambda name: name == last):
+            with error_names(folder / name):
+                os.replace(parts[name], folder / name)
+            del parts[name]
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        if parts and is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def file_mode_mask() -> int:
+    """The process's umask."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextlib.contextmanager
+def error_names(path) -> Iterator[None]:
+    """Within the block an OSError names `path`: one of a full disk names nothing, others a temporary file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error

@@ -11,7 +11,6 @@ import numpy as np
 
 from audiolm_jax.audio import Waveform, cut, encode_audio, resample
 from audiolm_jax.bundle import Bundle
-from audiolm_jax.files import replace_file
 from audiolm_jax.generation.pipeline import ACOUSTIC, CONTINUATION, UNCONDITIONAL, Generation, Request
 from audiolm_jax.png import VIRIDIS, colour, encode_png
 
@@ -77,10 +76,10 @@ class Clip:
     note: str = ""
 
 
-def write_generation_page(
-    path, bundle: Bundle, request: Request, generations: list[Generation], prompt_name: str, took_seconds: float
-) -> None:
-    """Writes the page of what `AudioLM.generations(request)` gave, the prompt as it was recorded first."""
+def generation_page(
+    bundle: Bundle, request: Request, generations: list[Generation], prompt_name: str, took_seconds: float
+) -> bytes:
+    """The page of what `AudioLM.generations(request)` gave, the prompt as it was recorded first."""
     codec, semantic = bundle.codec, bundle.semantic
     scales = TokenScales(
         semantic_hz=semantic.sample_rate_hz / semantic.hop_samples,
@@ -108,12 +107,8 @@ def write_generation_page(
         "generated in": f"{took_seconds:.1f} s",
         "licence of the weights": bundle.licence,
     }
-    write_page(path, clips, scales, words.heading.format(prompt_name), words.lede, facts)
-
-
-def write_page(path, clips: list[Clip], scales: TokenScales, heading: str, lede: str, facts: dict[str, str]) -> None:
-    """Writes `page(...)` to `path` (temporary name, then rename). Raises OSError where the disk refuses."""
-    replace_file(path, page(clips, scales, heading, lede, facts).encode("utf-8"))
+    # The name of a file need not be text; what is none is shown as a question mark.
+    return page(clips, scales, words.heading.format(prompt_name), words.lede, facts).encode("utf-8", "replace")
 
 
 def page(clips: list[Clip], scales: TokenScales, heading: str, lede: str, facts: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.audio import Waveform
-from audiolm_jax.listening_page import Clip, TokenScales, page, spectrogram, write_page
+from audiolm_jax.listening_page import Clip, TokenScales, page, spectrogram
 from audiolm_jax.png import INK, VIRIDIS, colour, encode_png
 
 SCALES = TokenScales(
@@ -181,9 +181,3 @@ def test_every_length_fits(seconds):
 def test_names_are_escaped():
     text = page([clip(note="<b>note</b>")], SCALES, "<script>alert(1)</script>", "a & b", {"<i>": "<u>"})
     assert "<script>alert" not in text and "<b>note" not in text and "<u>" not in text and "<dt><i>" not in text
-
-
-def test_page_is_written_whole(tmp_path):
-    write_page(tmp_path / "out" / "page.html", [clip()], SCALES, "A heading", "A sentence.", {})
-    assert (tmp_path / "out" / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["page.html"]

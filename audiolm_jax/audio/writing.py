@@ -22,8 +22,13 @@ def write_audio(path, waveform: Waveform, copyright_notice: str = "") -> None:
 
     Raises UserError for another suffix and for samples that are not finite, OSError where the disk refuses.
     """
+    replace_file(path, encode_for(path, waveform, copyright_notice))
+
+
+def encode_for(path, waveform: Waveform, copyright_notice: str = "") -> bytes:
+    """The bytes that `write_audio` writes; raises UserError as it does."""
     container = _CONTAINER_OF_SUFFIX[check_output_suffix(path).suffix.lower()]
-    replace_file(path, encode_audio(waveform, container, copyright_notice))
+    return encode_audio(waveform, container, copyright_notice)
 
 
 def check_output_suffix(path) -> Path:

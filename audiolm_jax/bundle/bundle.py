@@ -10,7 +10,6 @@ from audiolm_jax import weight_file
 from audiolm_jax.bundle.manifest import (
     CODEC_FILE,
     CONFIG_NAME,
-    MANIFEST_NAME,
     PROMPT_NAME,
     SEMANTIC_FILE,
     STAGE_ORDER,
@@ -28,13 +27,11 @@ from audiolm_jax.errors import UserError, shown
 from audiolm_jax.files import is_plain_name
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.stage_model import StageModel
+from audiolm_jax.model_folders import MANIFEST_NAME, find_bundle
 from audiolm_jax.plain_json import from_plain
 from audiolm_jax.semantic.tokenizer import SemanticTokenizer
 from audiolm_jax.tokens.split import Split
 from audiolm_jax.tokens.stages import Stage
-
-# Bundles that ship with the package, by folder name.
-SHIPPED = Path(__file__).parents[1] / "bundles"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -216,22 +213,6 @@ class Bundle:
     def prompt_path(self) -> Path | None:
         """Where the bundle's prompt lies, None if it has none or is in memory."""
         return self.path / PROMPT_NAME if self.path is not None and self.prompt is not None else None
-
-
-def find_bundle(name_or_dir: str | Path) -> Path:
-    """The folder of a bundle.
-
-    Raises:
-        UserError: neither a folder with manifest.json nor the name of a bundle that ships with the package.
-    """
-    folder = Path(name_or_dir)
-    shipped = sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST_NAME}"))
-    if not (folder / MANIFEST_NAME).exists() and str(name_or_dir) in shipped:
-        return SHIPPED / str(name_or_dir)
-    if not folder.is_dir():
-        named = f" or one of {', '.join(shipped)}" if shipped else ""
-        raise UserError(f"there is no bundle {str(name_or_dir)!r}; give --bundle a folder with {MANIFEST_NAME}{named}")
-    return folder
 
 
 def _read_checked(folder: Path, name: str, manifest: Manifest) -> bytes:

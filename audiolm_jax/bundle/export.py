@@ -15,7 +15,6 @@ from audiolm_jax.bundle.manifest import (
     CLASSIFIER_NAMES,
     CODEC_FILE,
     CONFIG_NAME,
-    MANIFEST_NAME,
     PROMPT_NAME,
     SCHEMA_VERSION,
     SEMANTIC_FILE,
@@ -35,7 +34,8 @@ from audiolm_jax.bundle.manifest import (
 from audiolm_jax.bundle.model_card import model_card
 from audiolm_jax.bundle.tokenizer_kinds import kind_of_codec, kind_of_encoder
 from audiolm_jax.errors import UserError
-from audiolm_jax.files import replace_file
+from audiolm_jax.files import file_mode_mask, replace_file
+from audiolm_jax.model_folders import MANIFEST_NAME
 
 _VERSIONED = ("jax", "flax", "optax", "numpy")
 
@@ -64,40 +64,52 @@ def export_bundle(bundle: Bundle, folder: str | Path, weight_dtype: str = "float
     folder = Path(folder)
     if not bundle.licence.strip():
         raise UserError("a bundle needs the licence of its weights; name one")
-    if folder.exists() and not _may_replace(folder, overwrite):
-        raise UserError(f"{folder} exists; give another folder, or say that it is to be replaced")
+    check_output(folder, overwrite)
     files, manifest = _render(bundle, weight_dtype)
     check_joins(manifest, str(folder))
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    temporary = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".bundle.", suffix=".part", dir=folder.parent))
         for name, data in files.items():
             replace_file(temporary / name, data)
         write_manifest(temporary, manifest)
         Bundle.load(temporary)
         # mkdtemp makes folders for the owner alone.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o777 & ~mask)
+        os.chmod(temporary, 0o777 & ~file_mode_mask())
         if folder.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".old", dir=folder.parent))
+            replaced = Path(tempfile.mkdtemp(prefix=".bundle.", suffix=".old", dir=folder.parent))
             os.replace(folder, replaced / folder.name)
             os.replace(temporary, folder)
             shutil.rmtree(replaced)
         else:
             os.replace(temporary, folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder} ({error.strerror or error}); make room, or name another") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
     return Bundle.load(folder)
 
 
-def _may_replace(folder: Path, overwrite: bool) -> bool:
-    """An empty folder always; with `overwrite` also one that holds nothing but files of a bundle."""
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {str(folder)}
+def check_output(folder: str | Path, overwrite: bool) -> None:
+    """Raises UserError where something stands in a folder that a bundle must not replace.
+
+    An empty folder may always be filled; with `overwrite` one that holds nothing but files of a bundle is replaced.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} exists and is a file; give a folder")
+    names = {path.name for path in folder.iterdir()}
     ours = {MANIFEST_NAME, CARD_NAME, CONFIG_NAME, PROMPT_NAME, CODEC_FILE, SEMANTIC_FILE}
     ours |= {weights_file(name) for name in STAGE_ORDER} | {classifier_file(name) for name in CLASSIFIER_NAMES}
-    return not names or (overwrite and names <= ours)
+    if others := sorted(names - ours):
+        raise UserError(f"{folder} exists and holds {others[0]}, which is no bundle's; give another folder")
+    if names and not overwrite:
+        raise UserError(f"{folder} exists; give another folder, or --overwrite to replace the bundle in it")
 
 
 def with_metrics(folder: str | Path, metrics: dict[str, Any]) -> Manifest:

@@ -8,16 +8,15 @@ from typing import Any
 
 from audiolm_jax.bundle.tokenizer_kinds import codec_kind, encoder_kind
 from audiolm_jax.classifier.network import ClipClassifierConfig
-from audiolm_jax.errors import UserError, brief, first_line, shown
+from audiolm_jax.errors import UserError, first_line, shown
 from audiolm_jax.files import replace_file
 from audiolm_jax.lm.config import TransformerConfig
+from audiolm_jax.model_folders import MANIFEST_NAME, what_it_is
 from audiolm_jax.plain_json import from_plain, parse, to_plain
-from audiolm_jax.pretrained.imported_model import FORMAT as IMPORTED_FORMAT
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.tokens.stages import Stage
 
 SCHEMA_VERSION = 1
-MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.gin"
 CARD_NAME = "MODEL_CARD.md"
 PROMPT_NAME = "prompt.wav"
@@ -135,14 +134,12 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         plain = parse(path.read_bytes())
     except FileNotFoundError as error:
-        raise UserError(f"{folder} is no bundle: it has no {MANIFEST_NAME}; give --bundle a folder with one") from error
+        raise UserError(f"{folder} is no bundle: {what_it_is(folder, 'bundle')}") from error
     except ValueError as error:
         raise UserError(f"{path} is damaged ({first_line(error)}); copy the bundle again") from error
-    if isinstance(plain, dict) and plain.get("format") == IMPORTED_FORMAT:
-        part = brief(str(plain.get("part")))
-        raise UserError(f"{folder} is an imported {part}, not a bundle; make one of a codec and a "
-                        "semantic tokenizer: audiolm bundle OUT --codec DIR --kmeans DIR --name NAME")
     found = plain.get("schema_version") if isinstance(plain, dict) else None
+    if not isinstance(plain, dict) or not {"codec", "semantic", "files"} <= plain.keys():
+        raise UserError(f"{folder} is no bundle: {what_it_is(folder, 'bundle')}")
     if found != SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {shown(found)}, this version of audiolm_jax reads {SCHEMA_VERSION}; "

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audiolm_jax.bundle.bundle import Bundle, BundledClassifier, LanguageModel, find_bundle
+from audiolm_jax.bundle.bundle import Bundle, BundledClassifier, LanguageModel
 from audiolm_jax.bundle.export import export_bundle
 from audiolm_jax.bundle.manifest import CLASSIFIER_NAMES, REAL_CLASS, SYNTHETIC_CLASS, read_manifest
 from audiolm_jax.bundle.tokenizer_dirs import codec_of, semantic_of, trained_in
@@ -14,6 +14,7 @@ from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.data.feed import TokenFeed
 from audiolm_jax.errors import UserError
 from audiolm_jax.lm.learner import StageLearner
+from audiolm_jax.model_folders import find_bundle
 from audiolm_jax.tokens.alignment import collapse
 from audiolm_jax.training.checkpoints import load_params
 

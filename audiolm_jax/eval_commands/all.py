@@ -42,7 +42,7 @@ def run(args) -> int:
     from audiolm_jax.evaluation.report import make_report
     from audiolm_jax.evaluation.report_markdown import paper_table
     from audiolm_jax.evaluation.report_plan import FULL, QUICK, ReportSettings
-    from audiolm_jax.files import replace_file
+    from audiolm_jax.outputs import write_results
 
     extent = QUICK if args.quick else FULL
     if args.max_recordings is not None:
@@ -77,7 +77,7 @@ def run(args) -> int:
     else:
         print("\n".join(paper_table(report)))
     if args.json and args.json != "-":
-        replace_file(args.json, (json.dumps(report.to_json(), indent=1) + "\n").encode())
+        write_results({Path(args.json): (json.dumps(report.to_json(), indent=1) + "\n").encode()})
     return code
 
 

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from audiolm_jax.audio import read_audio, resample
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.asr import Recogniser
+from audiolm_jax.files import error_names
 from audiolm_jax.plain_json import from_plain, parse
 
 CACHE_NAME = "hypotheses.jsonl"
@@ -156,7 +157,7 @@ def _keep(cache: Path | None, version: str, digest: str, hypothesis: Hypothesis)
         return
     cache.mkdir(parents=True, exist_ok=True)
     line = json.dumps({"asr": version, "sha256": digest, **hypothesis._asdict()}) + "\n"
-    with open(cache / CACHE_NAME, "ab+") as file:
+    with error_names(cache / CACHE_NAME), open(cache / CACHE_NAME, "ab+") as file:
         if file.tell() and not _ends_line(file):
             line = "\n" + line
         file.write(line.encode())

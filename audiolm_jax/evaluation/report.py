@@ -25,8 +25,8 @@ from audiolm_jax.evaluation.report_plan import ReportSettings
 from audiolm_jax.evaluation.report_run import Report, exit_code, machine, run_plan, say_plan, utc_now
 from audiolm_jax.evaluation.report_steps import plan
 from audiolm_jax.evaluation.samples import ACOUSTIC, CONTINUATION, FINE, ORIGINAL, PROMPTED, RECONSTRUCTION
-from audiolm_jax.files import replace_file
 from audiolm_jax.listening_page import Clip
+from audiolm_jax.outputs import write_results
 
 # Of the sound on the page; more would only make it larger.
 _PAGE_RATE_HZ = 16_000
@@ -63,9 +63,13 @@ def make_report(bundle: Bundle, settings: ReportSettings, merge: bool = False) -
     )
     clips = page_clips(material) if "samples" in report.measurements else []
     output = settings.output
-    replace_file(output / "report.json", (json.dumps(report.to_json(), indent=1) + "\n").encode())
-    replace_file(output / "report.md", markdown(report).encode())
-    replace_file(output / "report.html", page(report, clips).encode())
+    write_results(
+        {
+            output / "report.json": (json.dumps(report.to_json(), indent=1) + "\n").encode(),
+            output / "report.md": markdown(report).encode(),
+            output / "report.html": page(report, clips).encode(),
+        }
+    )
     if merge and bundle.path is not None:
         with_metrics(bundle.path, manifest_metrics(report.measurements))
         print(f"{bundle.path}: the figures are in its manifest and model card", file=sys.stderr)

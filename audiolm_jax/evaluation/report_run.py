@@ -22,6 +22,7 @@ from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.report_plan import NotMeasured, Step
 from audiolm_jax.extras import how_to_install
 from audiolm_jax.files import replace_file
+from audiolm_jax.outputs import write_results
 from audiolm_jax.plain_json import parse
 
 SCHEMA_VERSION = 1
@@ -177,7 +178,7 @@ def _made(step: Step, measurement: Measurement, seconds: float) -> Made:
 
 def _keep(output: Path, step: Step, made: Made) -> None:
     plain = {**dataclasses.asdict(made), "measurement": made.measurement.to_json(), "inputs": step.inputs}
-    replace_file(_path(output, step.name), (json.dumps(plain, indent=1) + "\n").encode())
+    write_results({_path(output, step.name): (json.dumps(plain, indent=1) + "\n").encode()})
 
 
 def utc_now() -> str:

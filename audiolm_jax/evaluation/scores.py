@@ -17,6 +17,7 @@ import numpy as np
 
 from audiolm_jax.errors import UserError, brief, shown
 from audiolm_jax.evaluation.gold import bare_stem
+from audiolm_jax.files import error_names
 from audiolm_jax.plain_json import parse
 
 _HEADER = "# audiolm scores 1 "
@@ -128,7 +129,7 @@ class ScoreFile:
         elif text and not header.startswith(text):
             raise UserError(f"{self.path} is there and holds no scores of ours; name another --output")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("r+b" if text else "wb") as file:
+        with error_names(self.path), self.path.open("r+b" if text else "wb") as file:
             file.truncate(len(whole.encode()))
             file.seek(0, os.SEEK_END)
             if not whole.startswith(_HEADER):
@@ -144,7 +145,7 @@ class ScoreFile:
             f"{line.sample_rate_hz}\n"
             for line in lines
         )
-        with self.path.open("ab") as file:
+        with error_names(self.path), self.path.open("ab") as file:
             file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())

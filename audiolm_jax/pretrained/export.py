@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.model_folders import MANIFEST_NAME
 from audiolm_jax.pretrained.huggingface_folder import (
     CONFIG_NAME,
     PREPROCESSOR_NAME,
@@ -32,9 +33,7 @@ def export_huggingface(
         UserError: the folder holds a model already, cannot be written, or parameters are of another model.
     """
     folder = Path(folder)
-    there = [name for name in (CONFIG_NAME, PREPROCESSOR_NAME, SAFETENSORS_NAME) if (folder / name).exists()]
-    if there and not overwrite:
-        raise UserError(f"{folder} holds {there[0]} already; give another folder, or --overwrite")
+    check_output(folder, overwrite)
     if params is not None:
         model = dataclasses.replace(model, params=params)
     tensors = write_weights(model.params, model.kind.weight_map(model.config))
@@ -42,3 +41,13 @@ def export_huggingface(
         write_huggingface_folder(folder, model.reference["config"], model.reference["preprocessor"], tensors)
     except OSError as error:
         raise UserError(f"cannot write {folder} ({error.strerror or error}); make room, or name another") from error
+
+
+def check_output(folder: str | Path, overwrite: bool) -> None:
+    """Raises UserError where a folder holds a model that must not be replaced, or one that is no Hugging Face's."""
+    folder = Path(folder)
+    if (folder / MANIFEST_NAME).exists():
+        raise UserError(f"{folder} holds a {MANIFEST_NAME}, which belongs to a model of ours; give another folder")
+    there = [name for name in (CONFIG_NAME, PREPROCESSOR_NAME, SAFETENSORS_NAME) if (folder / name).exists()]
+    if there and not overwrite:
+        raise UserError(f"{folder} holds {there[0]} already; give another folder, or --overwrite to replace the model")

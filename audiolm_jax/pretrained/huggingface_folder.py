@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from audiolm_jax.errors import UserError, brief, first_line, shown
-from audiolm_jax.files import is_plain_name, replace_file
+from audiolm_jax.files import is_plain_name, replace_files
 from audiolm_jax.plain_json import parse
 from audiolm_jax.pretrained.torch_file import read_torch_file
 
@@ -107,12 +107,11 @@ def write_huggingface_folder(
     Raises:
         OSError: the folder cannot be made or written.
     """
-    path = Path(path)
     # The format that transformers looks for: row-major arrays of a PyTorch model.
-    replace_file(path / SAFETENSORS_NAME, save(dict(tensors), metadata={"format": "pt"}))
+    files = {SAFETENSORS_NAME: save(dict(tensors), metadata={"format": "pt"}), CONFIG_NAME: _json(config)}
     if preprocessor:
-        replace_file(path / PREPROCESSOR_NAME, _json(preprocessor))
-    replace_file(path / CONFIG_NAME, _json(config))
+        files[PREPROCESSOR_NAME] = _json(preprocessor)
+    replace_files(path, files, last=CONFIG_NAME)
 
 
 def _json(plain: Mapping[str, Any]) -> bytes:

@@ -9,8 +9,6 @@ An encoder may hold centroids too; it then is a semantic tokenizer.
 import dataclasses
 import hashlib
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ import numpy as np
 
 from audiolm_jax import fingerprint, weight_file
 from audiolm_jax.errors import UserError, shown
-from audiolm_jax.files import replace_file
+from audiolm_jax.files import replace_files
+from audiolm_jax.model_folders import IMPORTED_FORMAT, MANIFEST_NAME, what_it_is
 from audiolm_jax.plain_json import from_plain, parse, to_plain
 from audiolm_jax.pretrained.huggingface_folder import HuggingFaceFolder, open_huggingface_folder
 from audiolm_jax.pretrained.kind import CODEC, ENCODER, Kind
@@ -27,10 +26,7 @@ from audiolm_jax.pretrained.kmeans_file import read_centroids
 from audiolm_jax.pretrained.weight_map import read_weights
 
 SCHEMA_VERSION = 1
-MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "weights.safetensors"
-# What makes a manifest.json one of these, and not a bundle's.
-FORMAT = "audiolm_jax imported model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +184,7 @@ def write_imported(model: ImportedModel, folder: str | Path, overwrite: bool = F
         arrays["kmeans"] = {"centroids": model.kmeans.centroids}
     data = weight_file.encode(weight_file.rounded(arrays, "float32", model.kind.name))
     manifest = {
-        "format": FORMAT,
+        "format": IMPORTED_FORMAT,
         "schema_version": SCHEMA_VERSION,
         "kind": model.kind.name,
         "part": model.kind.part,
@@ -201,22 +197,12 @@ def write_imported(model: ImportedModel, folder: str | Path, overwrite: bool = F
         "weights": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()},
         "reference": model.reference,
     }
-    temporary = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-        replace_file(temporary / WEIGHTS_NAME, data)
-        replace_file(temporary / MANIFEST_NAME, (json.dumps(manifest, indent=1) + "\n").encode())
-        folder.mkdir(exist_ok=True)
-        # The manifest goes last out and first in: a folder without one is no imported model.
-        (folder / MANIFEST_NAME).unlink(missing_ok=True)
-        for name in (WEIGHTS_NAME, MANIFEST_NAME):
-            (temporary / name).replace(folder / name)
+        text = (json.dumps(manifest, indent=1) + "\n").encode()
+        # A folder without manifest is no imported model.
+        replace_files(folder, {WEIGHTS_NAME: data, MANIFEST_NAME: text}, last=MANIFEST_NAME)
     except OSError as error:
         raise UserError(f"cannot write {folder} ({error.strerror or error}); make room, or name another") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     return read_imported(folder)
 
 
@@ -225,9 +211,12 @@ def check_output(folder: str | Path, overwrite: bool) -> None:
     folder = Path(folder)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    ours = folder.is_dir() and {path.name for path in folder.iterdir()} <= {MANIFEST_NAME, WEIGHTS_NAME}
-    if not (overwrite and ours):
-        raise UserError(f"{folder} exists; give another folder, or --overwrite to replace an imported model")
+    if not folder.is_dir():
+        raise UserError(f"{folder} exists and is a file; give a folder")
+    if others := sorted({path.name for path in folder.iterdir()} - {MANIFEST_NAME, WEIGHTS_NAME}):
+        raise UserError(f"{folder} exists and holds {others[0]}, which is no imported model's; give another folder")
+    if not overwrite:
+        raise UserError(f"{folder} exists; give another folder, or --overwrite to replace the imported model in it")
 
 
 def is_imported(folder: str | Path) -> bool:
@@ -236,7 +225,7 @@ def is_imported(folder: str | Path) -> bool:
         plain = parse((Path(folder) / MANIFEST_NAME).read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(plain, dict) and plain.get("format") == FORMAT
+    return isinstance(plain, dict) and plain.get("format") == IMPORTED_FORMAT
 
 
 def read_imported(folder: str | Path, part: str | None = None) -> ImportedModel:
@@ -282,7 +271,7 @@ def read_imported_manifest(folder: str | Path, part: str | None = None) -> Impor
     """What a folder says of its model; no weights are read. Otherwise as `read_imported`."""
     folder = Path(folder)
     if not is_imported(folder):
-        raise UserError(f"{folder} holds no imported model; make one: audiolm import SOURCE --output {folder}")
+        raise UserError(f"{folder} holds no imported model: {what_it_is(folder, 'import')}")
     path = folder / MANIFEST_NAME
     plain = parse(path.read_bytes())
     if plain.get("schema_version") != SCHEMA_VERSION:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from audiolm_jax.audio import read_audio
-from audiolm_jax.bundle.bundle import SHIPPED
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.asr import PocketSphinx, load_recogniser
+from audiolm_jax.model_folders import SHIPPED
 
 
 def test_what_is_heard_does_not_depend_on_what_was_heard_before():
