@@ -28,6 +28,7 @@ setting BATCH_SIZE 0 "recordings that are computed at once; 0: 1 on a CPU, 16 on
 setting TOKENIZE_FLAGS "" "further flags of audiolm tokenize, for example --corpus unlab-60k"
 setting BEAM_FLAGS "" "further options of Dataflow, for example --flexrs_goal=COST_OPTIMIZED --no_use_public_ips"
 setting VENV_PYTHON "" "an interpreter that has the package and apache-beam[gcp], in place of .venv"
+setting PYTHON "" "what .venv is made with; empty for the first Python of 3.11 or newer that is found"
 parse_flags "${BASH_SOURCE[0]}" "$@"
 ((${#ARGUMENTS[@]} == 0)) || stop "there is no command ${ARGUMENTS[*]}; see $0 --help"
 

@@ -9,30 +9,29 @@
 #
 # Needs Python 3.11 or newer and nothing else: the first run makes .venv and installs the package into it. Takes about
 # 20 minutes on two cores. Stop it at any time; the same command goes on from there.
-#
-# Variables: OUT, the folder for everything (out at the root of the repository); VENV_PYTHON, an interpreter that has the
-# package, in place of .venv.
+# shellcheck disable=SC2034,SC2153  # `setting` makes the variables in capitals
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
-if [[ "${1:-}" == "-h" || "${1:-}" == "--help" ]]; then
-  sed -n '2,/^set -e/{/^set -e/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
-  exit 0
-fi
+setting OUT "$ROOT/out" "folder for everything"
+setting QUICK yes "fewer recordings and samples; empty for the paper's protocol in full"
+setting VENV_PYTHON "" "an interpreter that has the package, in place of .venv"
+setting PYTHON "" "what .venv is made with; empty for the first Python of 3.11 or newer that is found"
+answer_help "${BASH_SOURCE[0]}" "$@"
 
-# need NAME EXTRA: an interpreter with an extra of the package.
-need() {
-  [[ -n "${VENV_PYTHON:-}" ]] || make_environment "$1" "${ROOT}[$2]"
+# with_extra NAME EXTRA: an interpreter with an extra of the package.
+with_extra() {
+  [[ -n "$VENV_PYTHON" ]] || make_environment "$1" "${ROOT}[$2]"
   python="${VENV_PYTHON:-$VENV/bin/python}"
 }
 
-OUT="${OUT:-$ROOT/out}"
-need eval eval
+with_extra eval eval
 flags=(--bundle "$ROOT/audiolm_jax/bundles/small" --output "$OUT/report")
-[[ -z "${QUICK-yes}" ]] || flags+=(--quick)
+[[ -z "$QUICK" ]] || flags+=(--quick)
 if [[ " $* " != *" --data "* && " $* " != *" --data="* ]]; then
   if [[ ! -f "$OUT/espeak/transcripts.tsv" ]]; then
-    need espeak espeak
+    with_extra espeak espeak
     say "making speech of many voices with espeak-ng in $OUT/espeak"
     "$python" "$ROOT/launch/make_espeak_speech.py" "$OUT/espeak" --hours 0.4 >&2
   fi

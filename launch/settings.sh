@@ -1,5 +1,5 @@
-# Sourced by the launchers of clusters, after environment.sh: settings that come from the environment, --help that lists
-# them with their values, and --dry_run that prints every command in place of running it.
+# Sourced by the other scripts, after environment.sh: settings that come from the environment, --help that lists them with
+# their values, and, for the launchers of clusters, --dry_run that prints every command in place of running it.
 
 SETTINGS=()
 DRY_RUN=no
@@ -23,15 +23,22 @@ print_help() {
   done
 }
 
+# answer_help SCRIPT ARGUMENT...: prints the help and ends where an argument asks for it; nothing has been done by then.
+answer_help() {
+  local script="$1" argument
+  for argument in "${@:2}"; do
+    [[ "$argument" != -h && "$argument" != --help ]] && continue
+    print_help "$script"
+    exit 0
+  done
+}
+
 # parse_flags SCRIPT ARGUMENT...: takes --help and --dry_run out; what is left is in ARGUMENTS.
 parse_flags() {
   local script="$1" argument
+  answer_help "$@"
   for argument in "${@:2}"; do
     case "$argument" in
-      -h | --help)
-        print_help "$script"
-        exit 0
-        ;;
       --dry_run) DRY_RUN=yes ;;
       -*) stop "there is no flag $argument; see $script --help" ;;
       *) ARGUMENTS+=("$argument") ;;

@@ -48,6 +48,7 @@ setting PACKAGE "" "what pip installs, without extras: a wheel's path or a URL; 
 setting STOP_SECONDS 300 "how long a worker may take to save its checkpoint after SIGTERM"
 setting POLL_SECONDS 60 "between looks at a queue"
 setting MAX_FAILURES 5 "crashes in a row, each within 30 minutes of the start, after which train gives up"
+setting PYTHON "" "what the wheel is built with; empty for the first Python of 3.11 or newer that is found"
 parse_flags "${BASH_SOURCE[0]}" "$@"
 
 runtime() {

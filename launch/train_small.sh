@@ -6,24 +6,34 @@
 #
 # DATA_DIR holds audio files (.wav .flac .ogg .opus .mp3), one folder for each speaker. WORKDIR/bundle is the result:
 #   audiolm generate --bundle WORKDIR/bundle --mode continuation --prompt IN.wav --output OUT.wav
-#
-# Variables: CODEC_STEPS, W2V_BERT_STEPS, KMEANS_STEPS, SEMANTIC_STEPS, COARSE_STEPS, FINE_STEPS change the lengths;
-# CODEC_SET, W2V_BERT_SET, ... are further macros ("BATCH_SIZE=4 SEED=1"); HELDOUT_SPEAKERS (20); LICENCE of the weights;
-# NAME of the system; REPORT_CLIPS (40), recordings that the codec is judged by; REPORT_RECORDINGS (all), recordings
-# whose tokens are scored; VENV_PYTHON, an interpreter that has the package, in place of .venv.
+# shellcheck disable=SC2034,SC2153  # `setting` makes the variables in capitals
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
-[[ $# -eq 2 ]] || stop "usage: $0 DATA_DIR WORKDIR"
+for part in codec w2v_bert kmeans semantic coarse fine; do
+  setting "$(tr '[:lower:]' '[:upper:]' <<<"$part")_STEPS" "" "steps of ${part}_small; empty for those of its gin file"
+  setting "$(tr '[:lower:]' '[:upper:]' <<<"$part")_SET" "" "further macros of ${part}_small, such as BATCH_SIZE=4 SEED=1"
+done
+setting HELDOUT_SPEAKERS 20 "speakers that nothing is trained on"
+setting LICENCE "not stated; depends on the training data" "of the weights"
+setting NAME mine "of the system"
+setting REPORT_CLIPS 40 "recordings that the codec is judged by"
+setting REPORT_RECORDINGS "" "recordings whose tokens are scored; empty for all that are held out"
+setting TF_CPP_MIN_LOG_LEVEL 2 "from which level on XLA and TensorFlow tell what they do: 0 all, 3 errors alone"
+setting VENV_PYTHON "" "an interpreter that has the package, in place of .venv"
+setting PYTHON "" "what .venv is made with; empty for the first Python of 3.11 or newer that is found"
+answer_help "${BASH_SOURCE[0]}" "$@"
+
+[[ $# -eq 2 ]] || stop "usage: $0 DATA_DIR WORKDIR; $0 --help lists the variables"
 DATA="$1" WORK="$2"
 [[ -d "$DATA" ]] || stop "$DATA is no folder; give a folder of speech"
-HELDOUT_SPEAKERS="${HELDOUT_SPEAKERS:-20}"
 mkdir -p "$WORK"
-if [[ -z "${VENV_PYTHON:-}" ]]; then
+if [[ -z "$VENV_PYTHON" ]]; then
   make_environment train "${ROOT}[train,eval]"
   VENV_PYTHON="$VENV/bin/python"
 fi
-export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
+export TF_CPP_MIN_LOG_LEVEL
 
 audiolm() { "$VENV_PYTHON" -m audiolm_jax.cli "$@"; }
 
@@ -57,7 +67,7 @@ train kmeans "$DATA" "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" "W2V_BERT=$WORK/w2v_be
 if ! newer "$WORK/tokenizers/manifest.json" "$WORK/codec/done" "$WORK/kmeans/done"; then
   say "exporting the tokenizers"
   audiolm bundle "$WORK/tokenizers" --codec "$WORK/codec" --kmeans "$WORK/kmeans" --w2v_bert "$WORK/w2v_bert" \
-    --name "${NAME:-mine}" --licence "${LICENCE:-not stated; depends on the training data}" \
+    --name "$NAME" --licence "$LICENCE" \
     --data "$(basename "$DATA")" --overwrite
 fi
 
@@ -79,7 +89,7 @@ fi
 if [[ ! -f "$WORK/report/done" ]]; then
   say "measuring the bundle on held-out speakers"
   audiolm eval all --only codec,perplexity --merge --bundle "$WORK/bundle" --data "$DATA" --output "$WORK/report" \
-    --train_tokens "$WORK/tokens" --heldout_speakers "$HELDOUT_SPEAKERS" --max_clips "${REPORT_CLIPS:-40}" \
+    --train_tokens "$WORK/tokens" --heldout_speakers "$HELDOUT_SPEAKERS" --max_clips "$REPORT_CLIPS" \
     ${REPORT_RECORDINGS:+--max_recordings "$REPORT_RECORDINGS"}
   touch "$WORK/report/done"
 fi
