@@ -1,6 +1,7 @@
 """The `audiolm` command: its arguments, and how mistakes are told. What the subcommands do is in `commands.py`."""
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -10,6 +11,7 @@ from audiolm_jax import arguments, commands, eval_commands, outputs
 from audiolm_jax.errors import UserError
 from audiolm_jax.extras import how_to_install
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # Characters of a word, such as a path, in a message: of more the start and the end are shown.
 _LONGEST_WORD, _SHOWN_START, _SHOWN_END = 300, 120, 40
 
@@ -50,7 +52,9 @@ def _run(argv: list[str] | None) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        # Files of ours name themselves, so a full disk without a name is that of the output or of temporary files.
+        nameless = "stdout or a temporary file: " if error.errno in _NO_ROOM else ""
+        where = f"{error.filename}: " if error.filename else nameless
         return _fail(command, f"{where}{error.strerror or error}")
     except ModuleNotFoundError as error:
         if (remedy := how_to_install(error)) is None:

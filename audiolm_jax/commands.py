@@ -186,7 +186,9 @@ def generate(args: Namespace) -> int:
     bundle = Bundle.load(args.bundle)
     lm = AudioLM(bundle)
     request = lm.with_defaults(request)
-    outputs.check_files(files, needed_bytes=_generated_bytes(request, bundle.codec.sample_rate_hz, bool(pages)))
+    sound_bytes, page_bytes = _generated_bytes(request, bundle.codec.sample_rate_hz)
+    outputs.check_files(sounds, needed_bytes=sound_bytes)
+    outputs.check_files(pages, needed_bytes=page_bytes)
     loaded = time.perf_counter()
     generations = lm.generations(request, progress=sys.stderr.isatty())
     took_seconds = time.perf_counter() - loaded
@@ -215,8 +217,8 @@ def generate(args: Namespace) -> int:
     return 0
 
 
-def _generated_bytes(request, rate_hz: int, with_page: bool) -> int:
-    """About as many as the sounds of a request take, and the page that holds them too."""
+def _generated_bytes(request, rate_hz: int) -> tuple[int, int]:
+    """About as many as the sounds of a request take, and as a page does that holds them and the prompt."""
     from audiolm_jax.generation.pipeline import DEFAULT_SECONDS
 
     given = 0.0 if request.prompt is None else request.prompt.seconds
@@ -224,9 +226,9 @@ def _generated_bytes(request, rate_hz: int, with_page: bool) -> int:
         seconds = given
     else:
         seconds = min(given, request.prompt_seconds) + (request.seconds or DEFAULT_SECONDS)
-    # 16 bits a sample; in the page as text, four characters for three bytes, with the prompt.
-    sound = 2 * rate_hz * seconds
-    return round(request.num_samples * sound + (4 / 3 * (request.num_samples + 1) * sound if with_page else 0))
+    # 16 bits a sample; in a page as text, four characters for three bytes.
+    sound_bytes = round(request.num_samples * 2 * rate_hz * seconds)
+    return sound_bytes, round(4 / 3 * (sound_bytes + 2 * rate_hz * min(given, seconds)))
 
 
 def _numbered(path: Path, count: int) -> list[Path]:

@@ -177,7 +177,7 @@ def _try_to_write(path: Path, shown: Path, needed_bytes: int) -> None:
     # Some network file systems say nothing of their size.
     if disk.total and disk.free < needed_bytes:
         raise UserError(
-            f"cannot write {shown}: it needs about {needed_bytes / 1e6:.1f} MB and {disk.free / 1e6:.1f} MB are free; "
+            f"cannot write {shown}: it needs about {needed_bytes / 1e6:.3g} MB and {disk.free / 1e6:.3g} MB are free; "
             f"make room, or {_OTHER}"
         )
 
