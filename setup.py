@@ -1,4 +1,4 @@
-"""Installs audiolm_jax. The core is enough to generate and to use bundles; extras add training and evaluation."""
+"""Installs audiolm_jax. The core trains, tokenizes and generates; extras add Beam, TensorFlow, metrics, devices."""
 
 import shutil
 from pathlib import Path
@@ -53,8 +53,9 @@ EXTRAS = {
     "asr": ["transformers>=5.0,<6", "torch>=2.6,<3"],
     # For workers on Google Cloud Dataflow, beside `train`.
     "dataflow": ["apache-beam[gcp]>=2.77,<2.80"],
-    # XLA's TPU compiler of JAX's own version, for `audiolm check` on a machine without a TPU.
-    "check": ["jax[tpu]>=0.10.2,<0.12"],
+    # XLA's TPU compiler, for `audiolm check` on a machine without a TPU. What a program needs depends on its version:
+    # both are those that the tables of docs/tpu.md, docs/scale.md and docs/devices.md were made with.
+    "check": ["jax[tpu]==0.10.2", "libtpu==0.0.42.1"],
     "tpu": ["jax[tpu]>=0.10.2,<0.12"],
     "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
     # Speech of synthetic voices, for launch/make_espeak_speech.py.

@@ -273,9 +273,9 @@ def _parser() -> argparse.ArgumentParser:
         "import",
         commands.import_model,
         "Take a published model from its Hugging Face folder: HuBERT, wav2vec 2.0, w2v-BERT 2.0, EnCodec, DAC or Mimi. "
-        "With centroids an encoder becomes a semantic tokenizer. Nothing in the folder is run.",
-        "audiolm import hubert-base-ls960 --kmeans km500.bin --layer 9 --output work/hubert\n"
-        "  audiolm import encodec_24khz --num_quantizers 8 --output work/encodec",
+        "With centroids an encoder becomes a semantic tokenizer. Nothing is downloaded, and nothing of it is run.",
+        "audiolm import models/hubert-base-ls960 --kmeans km500.bin --layer 9 --output work/hubert\n"
+        "  audiolm import models/encodec_24khz --num_quantizers 8 --output work/encodec",
     )
     bring.add_argument("source", metavar="SOURCE", help="folder with config.json and model.safetensors")
     bring.add_argument("--output", required=True, metavar="DIR", help="folder of the imported model")

@@ -6,6 +6,7 @@
     python benchmarks/scale.py storage --tokens DIR     also the bytes of real token records
     python benchmarks/scale.py extraction --cpu         also times both tokenizers of the paper's size on this CPU
     python benchmarks/scale.py training --checks DIR    also the step times of DIR/*.json of `audiolm check --json`
+    python benchmarks/scale.py machines                 the table of docs/training.md: days on GPUs
     python benchmarks/scale.py checkpoints --write DIR  also saves and reads one of 2 GB in DIR
 
 Multiplications and additions are counted from the traced programs (`audiolm_jax.check.flops`), chips' rates are those
@@ -38,7 +39,7 @@ from audiolm_jax.tokens.records import TokenRecord, encode_record, write_records
 from audiolm_jax.training import experiment
 from audiolm_jax.training.checkpoints import Checkpoints
 
-SECTIONS = ("storage", "extraction", "training", "checkpoints")
+SECTIONS = ("storage", "extraction", "training", "machines", "checkpoints")
 HOURS = 60_000
 SECONDS = HOURS * 3600
 # Libri-Light's own README: hours and bytes of its three parts, FLAC of 16 kHz.
@@ -60,6 +61,13 @@ TRAININGS = {
 CODEC_MFU, ENCODER_MFU = TRAININGS["codec_librilight_paper"], TRAININGS["kmeans_librilight_paper"]
 STAGES = ("semantic", "coarse", "fine")
 PAPER_CHIPS = 16
+# Name: how many, and bfloat16 multiplications and additions a second of each without sparsity.
+MACHINES = {
+    "one A100": (1, 312e12),  # https://www.nvidia.com/en-us/data-center/a100/
+    "8 A100": (8, 312e12),
+    "8 H100": (8, 989e12),  # https://www.nvidia.com/en-us/data-center/h100/, SXM
+    f"{PAPER_CHIPS} v4": (PAPER_CHIPS, CHIPS["v4"].peak_flops),
+}
 MEASURED_CHECKPOINT = "semantic_librilight_paper"
 
 
@@ -74,7 +82,7 @@ def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
 
 def amount(value: float, unit: str) -> str:
     """A number with its unit and the prefix that leaves one to three digits before the point: "3.42 TB"."""
-    for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for prefix, size in (("Z", 1e21), ("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= size:
             return f"{value / size:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}"
@@ -253,12 +261,12 @@ def training(checks: str | None) -> None:
     """Operations, steps and chip-hours of every training."""
     rows = []
     for name, mfu in TRAININGS.items():
-        built, state, batch = build(name)
-        flops = count_flops(jax.make_jaxpr(built.learner.train_step)(state, batch, jax.random.key(0))).model
-        total = flops * built.options.steps
+        state = build(name)[1]
+        flops, steps = step_flops(name)
+        total = flops * steps
         days = total / (PAPER_CHIPS * CHIPS["v4"].peak_flops * mfu) / 86_400
         rows.append((
-            f"`{name}`", amount(parameters(state), ""), amount(flops, "FLOP"), f"{built.options.steps:,}", f"{mfu:.0%}",
+            f"`{name}`", amount(parameters(state), ""), amount(flops, "FLOP"), f"{steps:,}", f"{mfu:.0%}",
             *map(three_digits, chip_hours(total, mfu)), f"{days:.2g}",
         ))  # fmt: skip
     header = ("chip-hours of", "parameters", "a step", "steps", "MFU, assumed", *CHIPS, f"days on {PAPER_CHIPS} v4")
@@ -267,6 +275,24 @@ def training(checks: str | None) -> None:
         found = [json.loads(path.read_text()) for path in sorted(Path(checks).glob("*.json"))]
         header = ("by `audiolm check`", "chips", "GiB a chip", "seconds a step", "MFU", "chip-hours", "days")
         table(header, [check_row(report) for report in found])
+
+
+def step_flops(name: str) -> tuple[int, int]:
+    """Operations of a step of an experiment, and its steps."""
+    built, state, batch = build(name)
+    step = jax.make_jaxpr(built.learner.train_step)(state, batch, jax.random.key(0))
+    return count_flops(step).model, built.options.steps
+
+
+def machines() -> None:
+    """Days that every training takes on machines of GPUs, at an assumed share of their peak."""
+    rows = []
+    for name, mfu in TRAININGS.items():
+        flops, steps = step_flops(name)
+        days = [flops * steps / (number * peak * mfu) / 86_400 for number, peak in MACHINES.values()]
+        shown = [f"{each:.0f}" if each >= 10 else f"{each:.2g}" for each in days]
+        rows.append((f"`{name}`", amount(flops * steps, "FLOP"), f"{mfu:.0%}", *shown))
+    table(("days", "all steps", "MFU, assumed", *MACHINES), rows)
 
 
 def check_row(report: dict[str, Any]) -> tuple[str, ...]:
@@ -357,6 +383,8 @@ def main() -> int:
             extraction(args.cpu)
         elif section == "training":
             training(args.checks)
+        elif section == "machines":
+            machines()
         else:
             checkpoints(args.megabytes_per_second, args.write)
     return 0

@@ -6,7 +6,7 @@
 Each row is one `audiolm check ... --train_only --json`, in a process of its own: on two cores a minute for a stage,
 five for the codec, two to ten for w2v-BERT XL. Rows that are done are kept in --output, so that a run that was stopped
 goes on; `--again` checks them anew. `--write` puts the table between the two markers of a Markdown file, else it is
-printed. Needs libtpu (pip install "audiolm_jax[check]").
+printed. Needs libtpu (pip install -e '.[check]').
 """
 
 import argparse

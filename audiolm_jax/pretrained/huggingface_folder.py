@@ -92,7 +92,10 @@ def open_huggingface_folder(path: str | Path) -> HuggingFaceFolder:
     """
     path = Path(path)
     if not path.is_dir():
-        raise UserError(f"{path} is no folder; give one that model.save_pretrained or a download made")
+        raise UserError(
+            f"{path} is no folder, and nothing is downloaded here; get the model first, for example by `hf download "
+            f"OWNER/{path.name} --local-dir DIR`, and give DIR"
+        )
     if not (path / CONFIG_NAME).exists():
         raise UserError(f"{path} has no {CONFIG_NAME}; give a folder as model.save_pretrained writes it")
     preprocessor = _read_json(path / PREPROCESSOR_NAME) if (path / PREPROCESSOR_NAME).exists() else {}
