@@ -63,7 +63,8 @@ def what_it_is(folder: str | Path, maker: str) -> str:
     if (folder / "config.gin").is_file() and (folder / "checkpoints").is_dir():
         return "it is the work directory of a training; make a bundle of it, see `audiolm bundle --help`"
     if (folder / "config.json").is_file():
-        return f"it is of Hugging Face's format; take it in: audiolm import {folder} --output DIR"
+        then = ", and make a bundle with it" if maker == "bundle" else ""
+        return f"it is of Hugging Face's format; take it in: audiolm import {folder} --output DIR{then}"
     has = "another" if (folder / MANIFEST_NAME).exists() else "no"
     return f"it has {has} {MANIFEST_NAME}; name a folder that `audiolm {maker}` made"
 
@@ -72,6 +73,6 @@ def _manifest(folder: Path) -> dict:
     """manifest.json, empty where there is none that can be read."""
     try:
         plain = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return plain if isinstance(plain, dict) else {}

@@ -105,15 +105,17 @@ def write_results(files: Mapping[Path, bytes], written: Callable[[Path], None] =
     if not left:
         return
     names = " and ".join(map(str, left)) if len(left) < 3 else f"{next(iter(left))} and {len(left) - 1} other files"
-    kept, tried = _keep(left)
+    folder = Path(os.path.commonpath([path.absolute().parent for path in left]))
+    kept, tried = _keep({path.absolute().relative_to(folder): data for path, data in left.items()})
     if kept is None:
         raise UserError(f"cannot write {names} ({reason}), and there is no room in {tried}; make room and start again")
-    where = kept / next(iter(left)).name if len(left) == 1 else kept
-    raise UserError(f"cannot write {names} ({reason}); kept in {where}: move it from there")
+    if len(left) == 1:
+        raise UserError(f"cannot write {names} ({reason}); kept as {kept / next(iter(left)).name}: move it from there")
+    raise UserError(f"cannot write {names} ({reason}); kept in {kept}: move what is in it to {folder}")
 
 
 def _keep(files: Mapping[Path, bytes]) -> tuple[Path | None, str]:
-    """A new folder with the files, None if no place takes them, and the places that were tried."""
+    """A new folder with the files by their places in it, None if none takes them; and where it was tried."""
     places = []
     # tempfile raises where it finds no room for a few bytes.
     for place in (tempfile.gettempdir, Path.cwd, Path.home):
@@ -123,9 +125,8 @@ def _keep(files: Mapping[Path, bytes]) -> tuple[Path | None, str]:
         folder = None
         try:
             folder = Path(tempfile.mkdtemp(prefix="audiolm-kept-", dir=place))
-            for number, (path, data) in enumerate(files.items()):
-                taken = (folder / path.name).exists()
-                replace_file(folder / (f"{number}-{path.name}" if taken else path.name), data)
+            for path, data in files.items():
+                replace_file(folder / path, data)
             return folder, ""
         except OSError:
             if folder is not None:

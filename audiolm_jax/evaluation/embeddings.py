@@ -187,7 +187,7 @@ def read_embeddings(folder: str | Path) -> Embeddings:
 
 def _array_files(folder: str | Path) -> list[Path]:
     if not Path(folder).is_dir():
-        raise UserError(f"{folder} is not a folder")
+        raise UserError(f"{folder} is not a folder; give one of audio, or of .npy or .npz embeddings")
     return sorted(path for path in Path(folder).rglob("*.np[yz]") if not path.name.startswith("."))
 
 

@@ -148,7 +148,7 @@ def paired_files(reference: str | Path, degraded: str | Path) -> Pairing:
     reference, degraded = Path(reference), Path(degraded)
     for path in (reference, degraded):
         if not path.exists():
-            raise UserError(f"{path} does not exist")
+            raise UserError(f"{path} does not exist; name a recording or a folder of them")
     if reference.is_dir() != degraded.is_dir():
         raise UserError("give two files or two folders, not one of each")
     if not reference.is_dir():

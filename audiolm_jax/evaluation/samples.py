@@ -22,7 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from audiolm_jax.audio import Waveform, read_header, resample, write_audio
+from audiolm_jax.audio import Waveform, encode_for, read_header, resample, write_audio
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
 from audiolm_jax.data.order import hash_bits
@@ -41,6 +41,7 @@ from audiolm_jax.generation.pipeline import (
     Request,
     default_temperature,
 )
+from audiolm_jax.outputs import write_results
 from audiolm_jax.plain_json import parse
 
 ORIGINAL, RECONSTRUCTION = "original", "reconstruction"
@@ -366,9 +367,11 @@ def _make(
         for recording, waveform in zip(batch, waveforms, strict=True)
     ]
     made_of_all = lm.generations_together(requests, on_progress, fixed_rows=_FIXED_ROWS)
+    files: dict[Path, bytes] = {}
     for recording, made in zip(batch, made_of_all, strict=True):
         for path, one in zip(_paths(output, kind, recording, settings), made, strict=True):
-            _write_drawn(path, kind, one, output, bundle, settings)
+            files |= _drawn(path, kind, one, output, bundle, settings)
+    write_results(files)
 
 
 def _shown_in(bar: tqdm) -> OnProgress:
@@ -376,13 +379,14 @@ def _shown_in(bar: tqdm) -> OnProgress:
     return lambda stage, drawn, to_draw: bar.set_postfix_str(f"{stage} {drawn / max(to_draw, 1):.0%}")
 
 
-def _write_drawn(
+def _drawn(
     path: Path, kind: str, made: Generation, output: Path, bundle: Bundle, settings: SampleSettings
-) -> None:
-    """One generated sample; the prompted one first, so that where a continuation is, its prompted one is too."""
-    waveform = made.waveform
+) -> dict[Path, bytes]:
+    """Files of one generated sample; the prompted one first: where a continuation is, its prompted one is too."""
+    files, waveform = {}, made.waveform
     if kind == CONTINUATION:
-        write_audio(output / PROMPTED / path.relative_to(output / kind), waveform, bundle.licence)
+        prompted = output / PROMPTED / path.relative_to(output / kind)
+        files[prompted] = encode_for(prompted, waveform, bundle.licence)
         new = round(settings.seconds * waveform.sample_rate_hz)
         waveform = Waveform(waveform.samples[len(waveform.samples) - new :], waveform.sample_rate_hz)
-    write_audio(path, waveform, bundle.licence)
+    return files | {path: encode_for(path, waveform, bundle.licence)}

@@ -13,6 +13,7 @@ from safetensors.numpy import save
 
 from audiolm_jax.errors import UserError, brief, first_line, shown
 from audiolm_jax.files import is_plain_name, replace_files
+from audiolm_jax.model_folders import holds_model
 from audiolm_jax.plain_json import parse
 from audiolm_jax.pretrained.torch_file import read_torch_file
 
@@ -92,10 +93,13 @@ def open_huggingface_folder(path: str | Path) -> HuggingFaceFolder:
     """
     path = Path(path)
     if not path.is_dir():
+        name = path if len(path.parts) == 2 and not path.is_absolute() else f"OWNER/{path.name}"
         raise UserError(
             f"{path} is no folder, and nothing is downloaded here; get the model first, for example by `hf download "
-            f"OWNER/{path.name} --local-dir DIR`, and give DIR"
+            f"{name} --local-dir DIR`, and give DIR"
         )
+    if holds_model(path):
+        raise UserError(f"{path} is a bundle or an imported model already; give a folder of Hugging Face's format")
     if not (path / CONFIG_NAME).exists():
         raise UserError(f"{path} has no {CONFIG_NAME}; give a folder as model.save_pretrained writes it")
     preprocessor = _read_json(path / PREPROCESSOR_NAME) if (path / PREPROCESSOR_NAME).exists() else {}

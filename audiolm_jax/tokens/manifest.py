@@ -263,8 +263,11 @@ def read_manifest(folder: str | os.PathLike) -> TokenManifest:
     try:
         values = parse(path.read_bytes())
         found = values["schema"]
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; run `audiolm tokenize` until it ends (it resumes)") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if any(epath.Path(folder).glob("*.jsonl")):
+            raise UserError(f"{path} is missing; run `audiolm tokenize` until it ends (it resumes)") from error
+        told = f"{os.fspath(folder)} holds no token records; give a folder that `audiolm tokenize` wrote"
+        raise UserError(told) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}); run `audiolm tokenize` again") from error
     if found != SCHEMA_VERSION:

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import tempfile
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from audiolm_jax.evaluation.samples import (
     make_samples,
     usable,
 )
+from audiolm_jax.generation.pipeline import AudioLM
 from tests.tiny_system import tiny_system, tiny_tokenizers
 
 SETTINGS = SampleSettings(num_samples=2, prompt_seconds=0.8, seconds=0.5, seed=3, temperature=1.0)
@@ -60,7 +64,7 @@ def made(bundle, recordings, tmp_path_factory):
 
 
 def output_of(made):
-    return made["original"][0].path.parents[2]
+    return next(samples[0].path.parents[2] for samples in made.values())
 
 
 def contents(folder):
@@ -127,13 +131,14 @@ def test_a_sample_depends_on_its_recording_alone(made, bundle, recordings, tmp_p
 def test_a_run_that_was_stopped_goes_on(made, bundle, recordings, tmp_path, monkeypatch):
     written = []
 
-    def stops(path, *rest):
+    def stops(part, path):
         if len(written) == 14:
             raise KeyboardInterrupt
-        written.append(path)
-        write_audio(path, *rest)
+        if path.suffix == ".wav":
+            written.append(path)
+        os.rename(part, path)
 
-    monkeypatch.setattr(samples_module, "write_audio", stops)
+    monkeypatch.setattr(os, "replace", stops)
     with pytest.raises(KeyboardInterrupt):
         make_samples(bundle, recordings, tmp_path / "out", SETTINGS)
     monkeypatch.undo()
@@ -143,6 +148,31 @@ def test_a_run_that_was_stopped_goes_on(made, bundle, recordings, tmp_path, monk
     assert contents(tmp_path / "out") == contents(output_of(made))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert found.left_out == made.left_out
+
+
+def test_samples_that_find_no_room_are_kept_elsewhere(bundle, recordings, tmp_path, monkeypatch):
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    kept.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    generate = AudioLM.generations_together
+
+    def while_the_disk_fills(self, *args, **kwargs):
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free))
+        return generate(self, *args, **kwargs)
+
+    monkeypatch.setattr(AudioLM, "generations_together", while_the_disk_fills)
+    monkeypatch.setattr(tempfile, "tempdir", str(kept))
+    try:
+        with pytest.raises(UserError, match="No space left on device.*kept in .*move what is in it to .*disk/out"):
+            make_samples(bundle, recordings, disk / "out", SETTINGS, ["continuation"])
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+    monkeypatch.undo()
+    (folder,) = kept.iterdir()
+    whole = make_samples(bundle, recordings, tmp_path / "whole", SETTINGS, ["continuation"])
+    assert contents(folder) == contents(output_of(whole))
 
 
 def test_a_finished_folder_needs_no_generation(made, bundle, recordings, monkeypatch):
