@@ -16,7 +16,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--transcripts", metavar="DIR", help="where the transcripts of --audio lie, if not beside it")
     parser.add_argument(
         "--asr", default="pocketsphinx", metavar="NAME",
-        help="pocketsphinx (default, works offline), or a local folder of a Hugging Face CTC or Whisper model",
+        help="pocketsphinx (default, works offline), or the local folder of a model: Whisper as CTranslate2 has it "
+        "(extra whisper), CTC or Whisper as Hugging Face has it (extra asr)",
     )  # fmt: skip
     arguments.add_bundle(parser)
     parser.add_argument(
