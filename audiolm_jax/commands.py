@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import os
 import sys
 import time
 from argparse import Namespace
@@ -404,7 +405,8 @@ def evaluate(args: Namespace) -> int:
     """Runs one metric of `eval_commands`, and prints its figures."""
     if (output := getattr(args, "output", None)) is not None:
         if args.metric in SCORED_BY_FILE:
-            outputs.check_files([output], arguments.inputs(args))
+            # It is added to, so it may be there and lie among the recordings; what is no file of scores is spared.
+            outputs.check_files([output], [given for given in arguments.inputs(args) if not os.path.isdir(given)])
         else:
             sound = [*(getattr(args, "data", None) or ()), getattr(args, "audio", None)]
             outputs.check_folder(output, arguments.inputs(args), sound)

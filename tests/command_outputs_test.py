@@ -201,6 +201,19 @@ def test_an_export_onto_a_full_disk_leaves_the_old_model(capsys, here, disk):
     assert contents(disk) == before
 
 
+def test_a_file_of_scores_may_lie_among_the_recordings_and_is_gone_on_with(capsys, here):
+    (here / "gold.csv").write_text("filename,id,voice,frequency,correct\na,1,x,0,1\nb,1,x,,0\n")
+    shutil.copy(here / "b.wav", here / "speech")
+    argv = ["eval", "swuggy", "--gold", "gold.csv", "--wavs", "speech", "--bundle", "system"]
+    argv += ["--output", "speech/scores", "--json", "-"]
+    code, first, err = run(capsys, *argv)
+    assert code == 0, err
+    assert run(capsys, *argv)[:2] == (0, first)
+    (here / "speech" / "scores").write_text("not ours")
+    assert_one_line_mistake(*run(capsys, *argv), "speech/scores", "no scores of ours")
+    assert (here / "speech" / "scores").read_text() == "not ours"
+
+
 def test_a_system_may_be_replaced_by_itself_with_classifiers(here):
     args = argparse.Namespace(output="system", system="system", tokenizers=None, prompt=None, overwrite=True)
     commands._check_bundle_output(args)
