@@ -54,7 +54,7 @@ def _check_file(path: Path, inputs: Sequence[Path]) -> None:
             raise UserError(f"cannot write {path}: it is there and lies in the input {given}; {_OTHER}")
 
 
-def check_folder(path, inputs: Iterable = (), sound_inputs: Iterable = (), needed_bytes: int = 0) -> None:
+def check_folder(path, inputs: Iterable = (), sound_inputs: Iterable = ()) -> None:
     """The same for a folder that will be filled; one on object storage is not looked at.
 
     Args:
@@ -62,7 +62,9 @@ def check_folder(path, inputs: Iterable = (), sound_inputs: Iterable = (), neede
         inputs: files and folders that the command reads and that it must not fill.
         sound_inputs: folders of recordings: where sound is made, it must not go below them either, because it would be
             read as recordings the next time.
-        needed_bytes: how much will go into it, if that is known.
+
+    Raises:
+        UserError: it is an input or lies below such a one, is a file, or cannot be made or written.
     """
     if is_remote(path):
         return
@@ -77,9 +79,9 @@ def check_folder(path, inputs: Iterable = (), sound_inputs: Iterable = (), neede
         if given.is_dir() and _is_within(path, given):
             raise UserError(
                 f"cannot write into {path}: it lies in {given}, where what is made would be read as recordings the "
-                f"next time; name a folder outside of it"
+                "next time; name a folder outside of it"
             )
-    _try_to_write(path / "file", path, needed_bytes)
+    _try_to_write(path / "file", path)
 
 
 def write_results(files: Mapping[Path, bytes], written: Callable[[Path], None] = lambda path: None) -> None:
@@ -158,7 +160,7 @@ def _is_within(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def _try_to_write(path: Path, shown: Path, needed_bytes: int) -> None:
+def _try_to_write(path: Path, shown: Path, needed_bytes: int = 0) -> None:
     """Raises UserError, of `shown`, where `path` could not be written; folders that are not there are not made."""
     folder = path.parent
     while not folder.exists() and folder != folder.parent:
