@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from audiolm_jax.audio import chunks
 from audiolm_jax.audio.chunks import Layout
-from audiolm_jax.audio.contents import Contents, cut_short
+from audiolm_jax.audio.contents import Contents, cut_short, damaged
 from audiolm_jax.audio.source import Source
 
 _NIST_HEADER_BYTES = 1024
+_AU_HEADER_BYTES = 24
 # Wave64 from a pipe announces more than any disk holds.
 _NO_SIZE = 2**62
 
@@ -48,11 +49,17 @@ def _read_chunks(source: Source, layout: Layout, is_unknown: Callable[[int], boo
 
 
 def read_au(source: Source) -> Contents:
-    """Checks a file of Sun and NeXT (.au, .snd); raises UserError if it ends before its samples do."""
+    """Checks a file of Sun and NeXT (.au, .snd).
+
+    Raises UserError if it ends before its samples do, or if they would begin within its header.
+    """
     head = source.read_at(0, 12)
     if len(head) < 12:
         raise cut_short(source)
     start, size = struct.unpack("<II" if head[:4] == b"dns." else ">II", head[4:])
+    if start < _AU_HEADER_BYTES:
+        # The decoder would begin behind the header, and come back to another place when it seeks.
+        raise damaged(source, f"its samples begin at byte {start}, within its header")
     # The largest number stands for a size that was not known.
     if size != 2**32 - 1 and start + size > source.size:
         raise cut_short(source)

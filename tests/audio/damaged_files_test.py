@@ -55,6 +55,11 @@ def test_a_size_that_no_pipe_leaves_is_a_cut(tmp_path, size):
     assert refusal(tmp_path / "x.wav", with_number(WAV, WAV.index(b"data") + 4, size)).startswith("is cut short")
 
 
+def test_au_whose_samples_begin_in_its_header(tmp_path):
+    data = file_bytes(tone(), container="AU", subtype="PCM_16")
+    assert "within its header" in refusal(tmp_path / "x.au", with_number(data, 4, 16, ">I"))
+
+
 def test_an_empty_recording_is_not_taken_for_one_from_a_pipe(tmp_path):
     empty = file_bytes(np.zeros(0, np.float32)) + b"LIST\x04\x00\x00\x00abcd"
     assert refusal(tmp_path / "x.wav", with_number(empty, 4, len(empty) - 8)).startswith("holds no audio samples")
