@@ -54,7 +54,7 @@ class TokenScales:
     num_coarse_quantizers: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """One card of the page.
 

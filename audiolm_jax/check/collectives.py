@@ -28,7 +28,7 @@ _MESH = re.compile(r"mesh\[([^\]]*)\](?:\(([^)]*)\))?\s*\{([^}]*)\}")
 _AXIS = re.compile(r"'([^']+)'(?::\((\d+)\)(\d+))?(?:=(\d+))?")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Collective:
     """One collective of a program.
 

@@ -68,7 +68,7 @@ class Roofline:
         return max(self.compute_seconds, self.hbm_seconds, self.collective_seconds)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Places:
     """Where the chips of a mesh are, position by position.
 

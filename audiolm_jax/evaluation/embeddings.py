@@ -37,7 +37,7 @@ _WINDOWS_AT_ONCE = 32
 _MELS, _MEL_WINDOW_SAMPLES, _MEL_HOP_SAMPLES, _MEL_FFT_SAMPLES, _MEL_FLOOR = 64, 400, 160, 512, 1e-5
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Embeddings:
     """Vectors of a set of recordings.
 

@@ -97,7 +97,7 @@ def between(rows: jax.Array, columns: jax.Array, constants: jax.Array, distance:
     return share + (angle - share * pi) * (1.0 / pi)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _SumOrder:
     """The order in which D terms are added: that of PyTorch's sum over the last axis, with vectors of 8 lanes.
 

@@ -25,7 +25,7 @@ from audiolm_jax.evaluation.trained_classifier import Opinion, TrainedClassifier
 ORIGINAL = "original"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Heard:
     """The recordings of one kind with what the networks say of them."""
 

@@ -24,7 +24,7 @@ AGGREGATION = "mean of the windows' log-probabilities"
 _WINDOWS_AT_ONCE = 32
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Opinion:
     """What a classifier says about one recording.
 

@@ -32,7 +32,7 @@ PROMPT_MULTIPLE = 64
 STEPS_PER_CALL = 128
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Continuations:
     """Sampled ids.
 

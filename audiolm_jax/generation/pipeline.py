@@ -94,7 +94,7 @@ class Request:
         return {name: SamplingSettings(*row) for name, row in zip(STAGE_NUMBERS, rows, strict=True)}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Generation:
     """One generated sample, with the tokens it was made of.
 
@@ -113,7 +113,7 @@ class Generation:
     sample_index: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Given:
     """A request's budget and what its prompt gives."""
 

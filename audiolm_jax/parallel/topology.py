@@ -65,7 +65,7 @@ class TopologyName:
         return math.prod(self.shape) * self.slices
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Topology:
     """Devices to compile for.
 

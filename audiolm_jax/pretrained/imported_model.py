@@ -29,7 +29,7 @@ SCHEMA_VERSION = 1
 WEIGHTS_NAME = "weights.safetensors"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class KMeans:
     """Centroids of a layer of an encoder.
 

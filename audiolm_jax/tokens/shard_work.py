@@ -48,7 +48,7 @@ class WorkSettings:
         return self.batch_size or (_CPU_BATCH_SIZE if on_cpu else _ACCELERATOR_BATCH_SIZE)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Recording:
     """An input that was read.
 

@@ -64,7 +64,7 @@ class Feed(Protocol):
         """For people: which examples the global batch after a cursor holds, one string for each row."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Clip:
     """Something to listen to: samples float32[T] in -1..1."""
 

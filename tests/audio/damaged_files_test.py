@@ -224,6 +224,23 @@ def test_lines_of_other_threads_pass_while_mp3_is_decoded(capfd):
     assert capfd.readouterr().err == "".join(f"line {number}\n" for number in range(200))
 
 
+def test_a_process_that_is_forked_meanwhile_has_its_stderr():
+    code = (
+        "import os, sys\n"
+        "from audiolm_jax.audio import decoder_messages\n"
+        "with decoder_messages.dropped():\n"
+        "    os.write(2, b'Warning: of the decoder\\n')\n"
+        "    if os.fork() == 0:\n"
+        "        os.write(2, b'child\\n')\n"
+        "        with decoder_messages.dropped(): os.write(2, b'[src/libmpg123/x.c] error\\n')\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "os.write(2, b'parent\\n')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=100)
+    assert result.stderr == "child\nparent\n"
+
+
 def test_a_small_file_takes_little_memory(tmp_path):
     """The worst of small files, each in a process of its own: an hour of silence, and sizes that are not true."""
     silence = file_bytes(np.zeros(2**26, np.int16), 44_100, "FLAC")

@@ -11,7 +11,7 @@ import pytest
 from audiolm_jax.audio import Waveform
 from audiolm_jax.errors import UserError
 from tests.fuzz import audio_files
-from tests.fuzz.audio_files import Outcome, Readers, damaged_file, fuzz, judged, table
+from tests.fuzz.audio_files import Outcome, Readers, damaged_file, fuzz, judged, table, together
 from tests.fuzz.sound_seeds import sound_seeds
 
 
@@ -90,7 +90,7 @@ def test_what_takes_long_or_much_memory_or_prints_is_a_fault(tmp_path):
 def test_the_table_counts_and_names_faults():
     outcome = Outcome(count=5, headers=1, faults=["file 3 (WAV/PCM_16): read_audio raises KeyError"])
     outcome.read["WAV"], outcome.refused["OGG"] = 3, 2
-    text = table(outcome, seed=1)
+    text = table(together([outcome, Outcome()]), seeds=[1])
     assert "5 damaged files (seed 1): 3 were read, 2 refused, 1 of these by their headers alone; 1 faults" in text
     assert "| OGG | 0 | 2 |" in text and "- file 3 (WAV/PCM_16)" in text
     json.dumps(vars(outcome))
