@@ -32,7 +32,7 @@ class Decoder:
     """
 
     def __init__(self, source: Source):
-        """Raises ValueError with the decoder's reason if it does not take the file."""
+        """Raises ValueError with the decoder's reason if it does not take the file, OSError where the disk refuses."""
         self._source = source
         # MP3 alone begins with these bits, and its decoder alone prints.
         self._quiet = decoder_messages.dropped if source.read_at(0, 1) == b"\xff" else contextlib.nullcontext
@@ -49,7 +49,7 @@ class Decoder:
             try:
                 self._file = _Sequential(self._bytes)
             except _ERRORS as error:
-                raise ValueError(first_line(error)) from error
+                raise self._bytes.error or ValueError(first_line(error)) from error
 
     def close(self) -> None:
         self._file.close()

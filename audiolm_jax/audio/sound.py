@@ -11,12 +11,13 @@ from audiolm_jax.audio.contents import Contents, no_samples
 from audiolm_jax.audio.decoder import Decoder, opened
 from audiolm_jax.audio.mp3 import read_mp3
 from audiolm_jax.audio.ogg import read_ogg
+from audiolm_jax.audio.resampling import HIGHEST_RATE_HZ
 from audiolm_jax.audio.source import Source
 from audiolm_jax.audio.tags import without_tags
 from audiolm_jax.audio.wav import read_wav
 from audiolm_jax.errors import UserError
 
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
+LOWEST_RATE_HZ = 1_000
 # Speech codecs at their lowest rates hold some dozens of samples in a byte; damaged headers announce millions. A small
 # file may be silence altogether, of which a byte of FLAC holds hundreds.
 _MOST_SAMPLES_PER_BYTE, _MOST_SAMPLES_OF_SMALL = 96, 2**26

@@ -102,7 +102,8 @@ class DecoderFile:
 def open_source(path) -> Iterator[Source]:
     """The bytes of a file, or of an object in a bucket; of a pipe, once it ends.
 
-    Raises UserError, in one line that names the file, if it is missing, a folder, empty, no file, or cannot be opened.
+    Raises UserError, in one line that names the file, if it is missing, a folder, empty, no file, or cannot be opened,
+    and in place of an OSError of whoever reads it then.
     """
     if is_remote(path):
         yield _checked(Source(path, _remote_bytes(path)))
@@ -125,7 +126,10 @@ def open_source(path) -> Iterator[Source]:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(f"{shown} cannot be opened: {reason}; name an audio file") from error
     with file:
-        yield _checked(Source(path, file if stat.S_ISREG(mode) else file.read()))
+        try:
+            yield _checked(Source(path, file if stat.S_ISREG(mode) else file.read()))
+        except OSError as error:
+            raise UserError(f"{shown} cannot be read: {error.strerror or first_line(error)}; read it again") from error
 
 
 def _checked(source: Source) -> Source:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.audio import decode_audio, read_audio, read_header, read_ranges
+from audiolm_jax.audio.source import Source
 from audiolm_jax.errors import UserError
 from tests.audio.sound_files import (
     file_bytes,
@@ -189,6 +190,22 @@ def test_a_rate_that_is_none_is_refused_before_anything_is_read(rate):
     for read in (lambda: read_audio("nothing.wav", rate), lambda: read_ranges("nothing.wav", ((0, 1),), rate)):
         with pytest.raises(UserError, match="sample_rate_hz must be a positive whole number"):
             read()
+
+
+@pytest.mark.parametrize("begin", [0, 100, 5_000])
+def test_a_disk_that_fails_is_one_line(tmp_path, monkeypatch, begin):
+    path = tmp_path / "x.wav"
+    path.write_bytes(WAV)
+    real = Source.read_at
+
+    def failing(self, position, size):
+        if position + size > begin:
+            raise OSError(5, "Input/output error")
+        return real(self, position, size)
+
+    monkeypatch.setattr(Source, "read_at", failing)
+    with pytest.raises(UserError, match="x.wav cannot be read: Input/output error"):
+        read_audio(path)
 
 
 def test_a_pipe_is_read_to_its_end(tmp_path):
