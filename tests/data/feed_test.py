@@ -15,7 +15,7 @@ from audiolm_jax.data.record_shards import RecordShards
 from audiolm_jax.data.voice_activity import num_samples_of
 from audiolm_jax.errors import UserError
 from audiolm_jax.tokens.manifest import read_manifest
-from tests.data.tiny_corpora import write_maestro
+from tests.data.tiny_corpora import flac_announcing, ramp, write_maestro, write_recording
 from tests.data.tiny_records import SIZES, STAGES, write_folder
 
 
@@ -276,6 +276,24 @@ def test_unreadable_recordings_are_told_and_replaced(corpus_dirs, tmp_path, caps
     feed = AudioFeed((FolderCorpus(tmp_path, **settings),), 16_000, 50, 4)
     with pytest.raises(UserError, match="could not be read"):
         feed.example(0)
+
+
+@pytest.mark.parametrize("cache_bytes", [1 << 30, 0])
+def test_damaged_files_leave_out_themselves_alone(tmp_path, capsys, cache_bytes):
+    for number, speaker in enumerate("abc"):
+        write_recording(tmp_path / speaker / "good.wav", ramp(16_000, number))
+    for speaker, num_samples in (("a", 2**36 - 1), ("b", 2**31), ("x", 2**36 - 1)):
+        (tmp_path / speaker).mkdir(exist_ok=True)
+        (tmp_path / speaker / "huge.flac").write_bytes(flac_announcing(num_samples))
+    (tmp_path / "b/text.wav").write_text("this is not audio")
+    feed = AudioFeed((FolderCorpus(tmp_path, heldout_speakers=0),), 16_000, 16_000, 4, cache_bytes=cache_bytes)
+    for batch, _ in take(feed, 8):
+        assert list(batch["num_samples"]) == [16_000] * 4 and batch["samples"].any(axis=1).all()
+    told = capsys.readouterr().err.splitlines()
+    assert told and all(line.startswith("left out: ") for line in told)
+    assert sorted({line.split()[2].removeprefix(f"{tmp_path}/") for line in told}) == [
+        "a/huge.flac", "b/huge.flac", "b/text.wav", "x/huge.flac"
+    ]  # fmt: skip
 
 
 def test_token_feed_gives_the_stage_schema(token_dirs):

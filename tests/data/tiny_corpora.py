@@ -1,6 +1,7 @@
 """Corpora in their exact layouts on disk, made small."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def ramp(num_samples: int, number: int = 0) -> np.ndarray:
 def write_recording(path: Path, samples: np.ndarray, sample_rate_hz: int = RATE_HZ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, sample_rate_hz, subtype="PCM_16")
+
+
+def flac_announcing(num_samples: int) -> bytes:
+    """A FLAC of a second at RATE_HZ whose header announces another number of samples."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.random.default_rng(0).uniform(-0.1, 0.1, RATE_HZ), RATE_HZ, format="FLAC")
+    data = bytearray(buffer.getvalue())
+    # The last 36 bits of the 8 bytes with rate, channels and depth in STREAMINFO, which follows "fLaC" and 14 bytes.
+    fields = int.from_bytes(data[18:26], "big")
+    data[18:26] = (fields >> 36 << 36 | num_samples).to_bytes(8, "big")
+    return bytes(data)
 
 
 def describe(key: str, spans) -> dict:

@@ -6,7 +6,7 @@ from audiolm_jax.data.corpora import CORPUS_KINDS, FolderCorpus, LibriLightCorpu
 from audiolm_jax.errors import UserError
 from audiolm_jax.training import configuration, experiment
 from audiolm_jax.training.work_directory import fixed_lines
-from tests.data.tiny_corpora import write_libri_light, write_maestro
+from tests.data.tiny_corpora import ramp, write_libri_light, write_maestro, write_recording
 
 
 def test_the_macro_names_the_corpus(tmp_path):
@@ -34,8 +34,18 @@ def test_a_wrong_corpus_is_one_line(kind, folders, message):
         experiment.load("codec_small", [f"CORPUS={kind}"], folders)
 
 
-def test_another_place_of_the_index_is_no_other_run():
-    first, second = (
-        configuration.parse("codec_small", [f"CORPUS_CACHE={name}"], "/nowhere") for name in ("/first", "/second")
-    )
+@pytest.mark.parametrize("name", ["codec_small", "detector"])
+def test_how_recordings_are_read_ahead_and_kept_are_macros(tmp_path, name):
+    for speaker in ("a", "b"):
+        write_recording(tmp_path / speaker / "x.wav", ramp(16_000))
+    settings = {"FEED_THREADS": 3, "FEED_CACHE_BYTES": 5_000} | ({"FEED_WORKERS": 1} if name == "codec_small" else {})
+    feed = experiment.load(name, [f"{macro}={value}" for macro, value in settings.items()], str(tmp_path))[0].feed
+    assert (feed.num_threads, feed.cache_bytes) == (3, 5_000)
+    assert name == "detector" or feed.num_workers == 1
+
+
+@pytest.mark.parametrize("macro", ["CORPUS_CACHE", "FEED_CACHE_BYTES", "FEED_THREADS", "FEED_WORKERS"])
+def test_where_the_index_is_and_how_recordings_are_read_is_no_other_run(macro):
+    values = ("/first", "/second") if macro == "CORPUS_CACHE" else (1, 2)
+    first, second = (configuration.parse("codec_small", [f"{macro}={value}"], "/nowhere") for value in values)
     assert first != second and fixed_lines(first) == fixed_lines(second)

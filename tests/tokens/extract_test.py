@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import io
 import json
 import os
 import signal
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from audiolm_jax.audio import Waveform, read_audio, write_audio
 from audiolm_jax.data.corpora import FolderCorpus
@@ -25,6 +23,7 @@ from audiolm_jax.tokens.manifest import InputEntry, read_inputs, read_manifest, 
 from audiolm_jax.tokens.part_files import part_file
 from audiolm_jax.tokens.records import SourceFile, decode_record
 from audiolm_jax.tokens.shard_work import WorkSettings
+from tests.data.tiny_corpora import flac_announcing
 from tests.tokens.tiny_job import BAD, GOOD, run, shard_bytes, write_corpus
 from tests.tokens.tiny_tokenizers import load, tiny_codec, tiny_semantic
 
@@ -250,24 +249,13 @@ def test_a_resampler_that_fails_leaves_out_one_file(corpus_dir, tmp_path, monkey
     assert set(records_of(tmp_path)) == set(GOOD) - {"bob/c"}
 
 
-def announcing(num_samples: int) -> bytes:
-    """A FLAC of a second whose header announces another number of samples."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, np.random.default_rng(0).uniform(-0.1, 0.1, 16_000), 16_000, format="FLAC")
-    data = bytearray(buffer.getvalue())
-    # The last 36 bits of the 8 bytes with rate, channels and depth in STREAMINFO, which follows "fLaC" and 4 bytes.
-    fields = int.from_bytes(data[18:26], "big")
-    data[18:26] = (fields >> 36 << 36 | num_samples).to_bytes(8, "big")
-    return bytes(data)
-
-
 @pytest.mark.parametrize("engine", ["jax", "beam"])
 def test_damaged_files_and_names_leave_out_themselves_alone(tmp_path, engine):
     root = tmp_path / "speech"
     for key in ("amy/a", "bob/b", "cleo/c"):
         write_audio(root / f"{key}.wav", Waveform(np.full(2000, 0.1, np.float32), 16_000))
-    (root / "amy/huge.flac").write_bytes(announcing(2**36 - 1))
-    (root / "amy/long.flac").write_bytes(announcing(2**31))
+    (root / "amy/huge.flac").write_bytes(flac_announcing(2**36 - 1))
+    (root / "amy/long.flac").write_bytes(flac_announcing(2**31))
     with open(os.path.join(os.fsencode(root), b"bob/caf\xe9.wav"), "wb") as file:
         file.write((root / "bob/b.wav").read_bytes())
     corpus = FolderCorpus(root, heldout_speakers=1)
