@@ -60,16 +60,12 @@ class AudioFolder:
     def tell(self) -> None:
         """Says on stderr what is passed over, the first of it by name; a line is said once in a process."""
         for entry in self.passed_over[:_MAX_LINES]:
-            _say(f"left out: {Path(self.folder, entry.name)}: {entry.reason}")
+            _say_once(f"left out: {Path(self.folder, entry.name)}: {entry.reason}")
         if len(self.passed_over) > _MAX_LINES:
-            _say(f"left out: {len(self.passed_over) - _MAX_LINES} more below {self.folder}")
-        self.tell_foreign()
-
-    def tell_foreign(self) -> None:
-        """Says on stderr, once in a process, how many files are audio of a kind that is not read."""
+            _say_once(f"left out: {len(self.passed_over) - _MAX_LINES} more below {self.folder}")
         if self.foreign:
             suffixes = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.foreign.items()))
-            _say(
+            _say_once(
                 f"left out: files below {self.folder} that cannot be decoded here: {suffixes}; convert them to FLAC to "
                 "use them: ffmpeg -i x.m4a x.flac"
             )
@@ -236,6 +232,6 @@ def shown(name: str) -> str:
 
 
 @functools.cache
-def _say(line: str) -> None:
-    """Says a line once; several parts of one command may look through one folder."""
+def _say_once(line: str) -> None:
+    """Says a line on stderr, once in a process: several parts of a command look through the same folder."""
     print(line, file=sys.stderr)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Protocol
 
 from audiolm_jax.audio import AUDIO_SUFFIXES
-from audiolm_jax.audio.folder import AudioFolder, find_audio
+from audiolm_jax.audio.folder import AudioFolder, PassedOver, find_audio
 from audiolm_jax.data import libri_light, maestro
 from audiolm_jax.data.utterances import (
     LeftOut,
@@ -117,22 +117,16 @@ class FolderCorpus(Corpus):
             UserError: the folder is missing or holds no audio, or two files differ only in their suffix.
         """
         root = any_path(self.root)
-        folder = find_audio(root, AUDIO_SUFFIXES)
-        left_out = [self._left_out(entry.name, entry.reason) for entry in folder.passed_over]
-        again = _links_to_files_again(folder)
+        folder = _without_links_to_files_again(find_audio(root, AUDIO_SUFFIXES))
+        folder.tell()
+        left_out = tuple(self._left_out(entry) for entry in folder.passed_over)
         found: dict[str, tuple[str, str]] = {}
         for path in folder.files:
             below = path.relative_to(root)
-            if path in again:
-                reason = f"it is a link to {again[path]}, which is read already"
-                left_out.append(self._left_out(below.as_posix(), reason))
-                continue
             key = below.with_suffix("").as_posix()
             if key in found:
                 raise UserError(f"{path} and {root / found[key][0]} differ only in their suffix; remove one of them")
             found[key] = (below.as_posix(), self._speaker(below))
-        folder.tell_foreign()
-        tell_left_out(left_out)
         if not found:
             wanted = f"give a folder with files of the kinds {' '.join(AUDIO_SUFFIXES)}"
             raise UserError(f"{root} holds no audio files{' that can be used' if left_out else ''}; {wanted}")
@@ -140,7 +134,7 @@ class FolderCorpus(Corpus):
         table = UtteranceTable(root, files, speakers)
         names = heldout_speaker_names(speakers, self.heldout_speakers, self.seed)
         is_heldout = heldout_files(table, names, self.heldout_speakers, self.seed)
-        return Listing(table, is_heldout, tuple(left_out))
+        return Listing(table, is_heldout, left_out)
 
     @property
     def split(self) -> Split:
@@ -154,17 +148,18 @@ class FolderCorpus(Corpus):
         folders = below.parts[:-1]
         return folders[min(self.speaker_level, len(folders) - 1)] if folders else below.stem
 
-    def _left_out(self, name: str, reason: str) -> LeftOut:
-        below = PurePath(name)
-        return LeftOut(name, below.with_suffix("").as_posix(), self._speaker(below), reason)
+    def _left_out(self, entry: PassedOver) -> LeftOut:
+        below = PurePath(entry.name)
+        return LeftOut(entry.name, below.with_suffix("").as_posix(), self._speaker(below), entry.reason)
 
 
-def _links_to_files_again(folder: AudioFolder) -> dict[Path, str]:
-    """The links to files that are found without them, or by an earlier link: a recording of a speaker must not be
-    somebody else's as well. Each with the path below the folder of the one that is read.
+def _without_links_to_files_again(folder: AudioFolder) -> AudioFolder:
+    """The same without links to files that are found without them, or by an earlier link.
+
+    A recording of one speaker must not be another's as well, who may be on the other side of the split.
     """
     if not folder.links:
-        return {}
+        return folder
     links = set(folder.links)
     # A file's own folder may have been reached by a link too, so both sides are told by where they really are.
     real_folder = functools.cache(os.path.realpath)
@@ -175,8 +170,10 @@ def _links_to_files_again(folder: AudioFolder) -> dict[Path, str]:
     for link in folder.links:
         taken = first.setdefault(os.path.realpath(link), link)
         if taken is not link:
-            again[link] = taken.relative_to(folder.folder).as_posix()
-    return again
+            reason = f"it is a link to {taken.relative_to(folder.folder).as_posix()}, which is read already"
+            again[link] = PassedOver(link.relative_to(folder.folder).as_posix(), reason)
+    files = tuple(path for path in folder.files if path not in again)
+    return dataclasses.replace(folder, files=files, passed_over=(*folder.passed_over, *again.values()))
 
 
 @dataclasses.dataclass(frozen=True)
