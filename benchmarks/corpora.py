@@ -8,8 +8,9 @@ unlab-60k has some 220 000. The folder needs two inodes for each 1000 recordings
 Each scan runs in a process of its own.
 
 One JSON object per figure: {"figure": "scan", "start": "first" or "second", "recordings", "segments", "seconds",
-"megabytes"}, the same as "plan" for going once through all inputs of `audiolm tokenize`, and {"figure": "read",
-"seconds_of_audio", "milliseconds"}.
+"megabytes"}, the same as "plan" for going once through all inputs of `audiolm tokenize`, {"figure": "read",
+"seconds_of_audio", "milliseconds"}, and {"figure": "crop", "from", "whole_cpu_milliseconds", "cpu_milliseconds"} for a
+crop of a second at 16 kHz that a feed without a cache cuts out of the whole recording or reads by itself.
 """
 
 import argparse
@@ -28,6 +29,14 @@ import numpy as np
 RATE_HZ, MINUTES = 16_000, 16
 # A file may have so many links on some disks.
 LINKS, FILES_PER_BOOK, BOOKS_PER_SPEAKER = 30_000, 10, 3
+
+# Recordings to crop: suffix, minutes, rate in Hz, channels, seconds of a segment (0: none).
+CROPPED = (
+    (".flac", 60, 16_000, 1, 0),
+    (".flac", 20, 44_100, 2, 0),
+    (".flac", 0.2, 16_000, 1, 0),
+    (".wav", 10, 44_100, 2, 60),
+)
 
 
 def write_recording(folder: Path) -> None:
@@ -106,6 +115,36 @@ def read(folder: Path) -> None:
         print(json.dumps({"figure": "read", "seconds_of_audio": seconds, "milliseconds": round(milliseconds, 3)}))
 
 
+def crop(folder: Path) -> None:
+    """Figures of a crop of a second out of several kinds of recordings, in time of the processor."""
+    import soundfile
+
+    from audiolm_jax.data.sample_cache import SampleCache
+    from audiolm_jax.data.utterances import Utterance
+
+    cache = SampleCache(RATE_HZ, 0)
+    uniforms = np.random.default_rng(0).uniform(size=40).tolist()
+    for number, (suffix, minutes, rate_hz, channels, segment_seconds) in enumerate(CROPPED):
+        path = folder / f"cropped_{number}{suffix}"
+        rng = np.random.default_rng(0)
+        noise = np.cumsum(rng.normal(scale=0.01, size=(round(60 * minutes * rate_hz), channels)), axis=0)
+        soundfile.write(path, np.sin(noise) / 2, rate_hz, subtype="PCM_16")
+        ranges = ((0, segment_seconds * rate_hz),) if segment_seconds else ()
+        utterance = Utterance(path, "s", "x", ranges)
+        times = [time.process_time()]
+        cache.read(utterance)
+        times.append(time.process_time())
+        for uniform in uniforms:
+            cache.read_crop(utterance, RATE_HZ, uniform)
+        times.append(time.process_time())
+        whole, alone = np.diff(times) * 1000 / (1, len(uniforms))
+        name = f"{suffix} of {minutes:g} min, {rate_hz} Hz, {channels} channels"
+        name += f", segments of {segment_seconds} s" if segment_seconds else ""
+        figures = {"whole_cpu_milliseconds": round(whole, 2), "cpu_milliseconds": round(alone, 2)}
+        print(json.dumps({"figure": "crop", "from": name, **figures}), flush=True)
+        path.unlink()
+
+
 def measured(folder: Path, figure: str, **names: object) -> None:
     """Runs one figure in a process of its own and prints it."""
     command = [sys.executable, __file__, "--folder", str(folder), "--only", figure]
@@ -126,6 +165,7 @@ def main() -> None:
         folder = Path(name)
         write_recording(folder)
         read(folder)
+        crop(folder)
         write_corpus(folder, args.recordings)
         for start in ("first", "second"):
             measured(folder, "scan", start=start, recordings=args.recordings)
