@@ -207,8 +207,9 @@ def train(
         agreement = hosts.Agreement()  # on when to stop and when to save, among all processes
         clock = Clock(options.checkpoint_every_minutes)
         progress = stack.enter_context(StepBar(learner.name, options.steps, step, shown=hosts.is_main()))
-        stopped = None
-        unevaluated = restored is not None and _due(step, options.eval_every_steps, options)
+        # Asked for while the state was made: no step is compiled for minutes only to be stopped after it.
+        stopped = agreement.decide(stop.received, False).stop
+        unevaluated = not stopped and restored is not None and _due(step, options.eval_every_steps, options)
         if unevaluated and hosts.from_main("evaluated", str(run_log.last_eval_step)) != str(step):
             stopped = evaluate()  # the run was stopped between the save and the evaluation of this step
 
@@ -254,6 +255,8 @@ def train(
         # Stopped in the very last step, the run is not done: its evaluation is missing, and the next start makes it.
         if not stopped:
             directory.mark_done(step)
+        elif hosts.is_main() and step == 0:
+            _log.warning("%s: %s before the first step. The same command begins again", learner.name, stopped)
         elif hosts.is_main():
             seconds = checkpoints.take_save_seconds()
             _log.warning("%s: %s at step %d; saved%s. The same command goes on from there", learner.name, stopped, step,

@@ -63,6 +63,19 @@ def test_sigterm_saves_and_ends_in_order(straight, tmp_path):
     assert_same_run(tmp_path, straight)
 
 
+def test_a_signal_before_the_first_step_ends_before_one_is_compiled(straight, tmp_path, caplog):
+    class Uncompiled(TinyLearner):
+        def train_step(self, state, batch, rng):
+            raise AssertionError("it is compiled")
+
+    with caplog.at_level("WARNING"):
+        train(Uncompiled(), TinyFeed(int(signal.SIGTERM), 0), tmp_path, OPTIONS)
+    assert "tiny: SIGTERM before the first step" in caplog.text
+    assert not (tmp_path / "done").exists() and not list((tmp_path / "checkpoints").iterdir())
+    train(TinyLearner(), TinyFeed(), tmp_path, OPTIONS)
+    assert_same_run(tmp_path, straight)
+
+
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(straight, tmp_path, caplog):
     train(TinyLearner(), TinyFeed(int(signal.SIGTERM), 23), tmp_path, OPTIONS)
     for path in (tmp_path / "checkpoints" / "24").rglob("d/*"):

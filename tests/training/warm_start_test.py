@@ -114,3 +114,15 @@ def test_the_other_run_is_only_read(first, tmp_path):
     train(TinyLearner(), TinyFeed(), tmp_path / "run", AT_ONCE, warm_start=continue_from(str(workdir)))
     checkpoints.close()
     assert before == {path: os.stat(path).st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("start", [init_from, continue_from])
+def test_a_bundle_is_said_to_be_one_before_anything_is_written(tmp_path, start):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="_FROM: no checkpoint in .*bundle: .* a bundle, .*give the work") as error:
+        train(TinyLearner(), TinyFeed(), tmp_path / "run", AT_ONCE, warm_start=start(str(bundle)))
+    assert "train there first" not in str(error.value) and not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match="a bundle"):
+        load_params(bundle)  # what every other command that wants a work directory reads
