@@ -52,6 +52,7 @@ def parse(exp: str | Path, overrides: Sequence[str] = (), data: str | Sequence[s
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(own))}"
             raise UserError(f"{path} has no macro {name}; {hint}")
         gin.bind_parameter((name, "gin.macro", "value"), value)
+    parameters = _parameters()  # a macro that was another one may be a value now
     _check_values(path, own, {name: known for name, known in parameters.items() if name in own})
     _check_all_used(path)
     _check_values(path, own, parameters)

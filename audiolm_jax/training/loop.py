@@ -147,7 +147,7 @@ def train(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mesh_context(mesh))
-        stop = stack.enter_context(StopSignal(learner.name))
+        stop = stack.enter_context(StopSignal(learner.name, shown=hosts.is_main()))
         first_calls = FirstCalls(learner.name, shown=hosts.is_main())
         # Shapes first: what the state will look like and where each part of it lies, before any of it exists.
         program = make_program(learner, feed.batch_shapes(), feed.eval_batch_shapes(), mesh, options.seed)

@@ -19,9 +19,15 @@ _WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: 
 
 
 def annotations(configurable: Callable) -> dict[str, Any]:
-    """The annotation of every parameter of a class's constructor, or of a function; those without one are left out."""
+    """The annotation of every parameter of a class's constructor, or of a function; those without one are left out.
+
+    Nothing is known of a library's function whose annotations name what only a type checker sees.
+    """
     function = configurable.__init__ if inspect.isclass(configurable) else configurable
-    return typing.get_type_hints(function, include_extras=True)
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return {}
 
 
 def fits(value: Any, annotation: Any) -> bool:

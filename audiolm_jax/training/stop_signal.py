@@ -21,10 +21,10 @@ class StopSignal:
     process where the main thread cannot be interrupted. That is a kill like another one: checkpoints stay whole.
     """
 
-    def __init__(self, name: str):
-        """`name`: of the learner, for the line that tells of the request."""
+    def __init__(self, name: str, shown: bool = True):
+        """`name`: of the learner, for the line that tells of the request; not `shown` by processes but the first."""
         self.received: str | None = None
-        self._name = name
+        self._name, self._shown = name, shown
         self._previous = {}
         self._interrupted = threading.Event()
 
@@ -65,7 +65,8 @@ class StopSignal:
             if not asked:
                 asked = True
                 again = "Ctrl-C again" if heard[0] == signal.SIGINT else "Ctrl-C"
-                self._tell(f"{signal.Signals(heard[0]).name}: stopping after this step; {again} to end now")
+                if self._shown:
+                    self._tell(f"{signal.Signals(heard[0]).name}: stopping after this step; {again} to end now")
             elif heard[0] == signal.SIGINT and not self._interrupted.wait(_PATIENCE_SECONDS):
                 self._tell("ended; the same command goes on from the last checkpoint")
                 os._exit(130)

@@ -37,5 +37,7 @@ def test_a_file_of_ones_own_declares_macros_too(tmp_path):
         ("BARE", 3, ""),
     ]
     assert "  STEPS = 4000                      [updates] of the whole run" in in_words(path)
+    with pytest.raises(UserError, match="LOG_EVERY is 'y', but takes a whole number of at least 0"):
+        list_macros(path, ["LOG_EVERY=y"])
     with pytest.raises(UserError, match="EVERY is 'x', but takes a whole number of at least 0"):
         list_macros(path, ["EVERY=x"])

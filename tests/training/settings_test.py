@@ -1,5 +1,6 @@
 """What a parameter takes follows from its annotation."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -60,3 +61,10 @@ def test_multiples_and_upper_bounds():
 def test_annotations_of_a_function_and_of_a_constructor():
     assert annotations(muon)["beta"] == Share
     assert annotations(Range)["least"] is float and "return" in annotations(Range)
+
+
+def test_nothing_is_known_of_annotations_that_cannot_be_read():
+    def foreign(steps: "SeenByACheckerAlone"):  # noqa: F821
+        return steps
+
+    assert annotations(foreign) == {} and annotations(functools.partial(muon, 1.0)) == {}
