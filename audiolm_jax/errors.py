@@ -23,7 +23,7 @@ def first_line(error: BaseException) -> str:
 def brief(text: str) -> str:
     """A name from a file as a line of an error says it: as one line, of a long one only the beginning."""
     line = " ".join(text[: _LONGEST_VALUE + 1].split())
-    return line if len(text) <= _LONGEST_VALUE else f"{line[:_LONGEST_VALUE]} ..."
+    return line if len(text) <= _LONGEST_VALUE else f"{line[:_LONGEST_VALUE].rstrip()} ..."
 
 
 def shown(value: object) -> str:

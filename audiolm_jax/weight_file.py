@@ -116,7 +116,10 @@ def decode_numpy(data: bytes, where: str) -> dict[str, Any]:
             kind = entry["dtype"]
             raise UserError(f"{where}: {shown(name)} is of type {kind}, which we do not write; export it again")
         array = np.frombuffer(entry["data"], dtype) if len(entry["data"]) else np.empty(0, dtype)
-        array = array.reshape(entry["shape"])
+        try:
+            array = array.reshape(entry["shape"])
+        except ValueError as error:
+            raise UserError(f"{where}: {shown(name)} has no shape of an array; export it again") from error
         is_integer = np.issubdtype(dtype, np.integer)
         flat[name] = array if is_integer else array.astype(np.float32, copy=False)
     try:

@@ -182,6 +182,13 @@ def test_damage_is_told_in_one_line(copy):
         (lambda m: m["codec"].update(kind="lyra"), "kind 'lyra'"),
         (lambda m: m["files"].pop("codec.safetensors"), "does not list codec.safetensors"),
         (lambda m: m["files"].update({"../x": m["files"]["codec.safetensors"]}), "not a plain file name"),
+        (lambda m: m["files"].update({"..": m["files"]["codec.safetensors"]}), "not a plain file name"),
+        (lambda m: m["files"].update({"a\0b": m["files"]["codec.safetensors"]}), "not a plain file name"),
+        (lambda m: m["files"].update({"x" * 5000: m["files"]["codec.safetensors"]}), "xxx ..., which is not a plain"),
+        (lambda m: m.update(schema_version=[0] * 5000), r"schema version \[0, .* \.\.\.,"),
+        (lambda m: m["codec"].update(kind=["soundstream"]), r"kind \['soundstream'\]"),
+        (lambda m: m["language_models"]["fine"]["config"].update(dropout=10**400), "dropout is 1000.* no float"),
+        (lambda m: m.update(name="\ud800"), "manifest.json is damaged"),
         (lambda m: m.pop("name"), "lacks 'name'"),
         (lambda m: m["language_models"].update(other=m["language_models"]["fine"]), "belongs to stage"),
     ],
@@ -196,6 +203,9 @@ def test_manifest_mistakes_are_told(copy, change, message):
 def test_damaged_manifest_is_told(copy):
     (copy / "manifest.json").write_text('{"schema_version": 1,')
     with pytest.raises(UserError, match="manifest.json is damaged"):
+        Bundle.load(copy)
+    (copy / "manifest.json").write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(UserError, match="manifest.json is damaged .*nested too deep"):
         Bundle.load(copy)
 
 

@@ -202,7 +202,8 @@ def _read_array(path: Path) -> np.ndarray:
     array = array[None] if array.ndim == 1 else array
     if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
         raise UserError(f"{path} holds {array.dtype} {array.shape}; numbers [N, D] are needed, N and D at least 1")
-    array = array.astype(np.float64)
+    with np.errstate(all="ignore"):  # what is no number is told below
+        array = array.astype(np.float64)
     if not np.isfinite(array).all():
         raise UserError(f"{path} holds values that are not numbers (NaN or infinity)")
     return array

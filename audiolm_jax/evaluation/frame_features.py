@@ -76,7 +76,8 @@ def _checked(features: np.ndarray, where: str) -> np.ndarray:
         raise UserError(f"{where} holds {features.dtype} values; save features as float32 [T, D]")
     if features.ndim != 2 or features.shape[1] == 0:
         raise UserError(f"{where} has the shape {list(features.shape)}; features are [T, D], one row per frame")
-    features = features if features.dtype == np.float64 else features.astype(np.float32)
+    with np.errstate(all="ignore"):  # what is no number is told below
+        features = features if features.dtype == np.float64 else features.astype(np.float32)
     if (wrong := np.flatnonzero(~np.isfinite(features).all(axis=1))).size:
         raise UserError(f"{where} holds NaN or infinity, first in frame {wrong[0]}; compute its features again")
     return features

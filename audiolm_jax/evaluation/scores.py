@@ -93,7 +93,8 @@ def read_scores(path: str | Path) -> Scores:
         except ValueError as error:
             raise UserError(f"{path}, line {number}: the score {shown(fields[1])} is not a number") from error
         if not math.isfinite(found[stem]):
-            raise UserError(f"{path}, line {number}: the score of {brief(stem)} is {brief(fields[1])}; scores must be finite")
+            score = f"the score of {brief(stem)} is {brief(fields[1])}"
+            raise UserError(f"{path}, line {number}: {score}; scores must be finite")
     if not found:
         raise UserError(f"{path} holds no scores; it should have a line 'STEM SCORE' for every recording")
     return Scores(found, None, {"scores": str(path), "score": "as given, higher is likelier"})

@@ -46,8 +46,8 @@ def read_transcripts(folder: str | Path, keys: Iterable[str]) -> dict[str, str]:
             if text is None and _as_path(name) in here:
                 if bearers[above, name] > 1:
                     raise UserError(
-                        f"the transcripts in {Path(folder, above)} name an utterance {shown(name)}, which is the name of "
-                        f"{bearers[above, name]} recordings; write the folder too, as in {shown(key)}"
+                        f"the transcripts in {Path(folder, above)} name an utterance {shown(name)}, which is the name "
+                        f"of {bearers[above, name]} recordings; write the folder too, as in {shown(key)}"
                     )
                 text = here[_as_path(name)]
             if text is not None:

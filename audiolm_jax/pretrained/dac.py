@@ -87,7 +87,7 @@ def read_config(config_json: Mapping[str, Any], preprocessor_json: Mapping[str, 
             f"{list(strides[::-1])}, the reverse of downsampling_ratios, are supported; choose another checkpoint"
         )
     encoder_channels = reader.value("encoder_hidden_size", int, 64)
-    num_codebooks = reader.value("n_codebooks", int, 9)
+    num_codebooks = reader.count("n_codebooks", 9)
     config = DacConfig(
         sample_rate_hz=reader.value("sampling_rate", int, 16_000),
         strides=strides,

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, shown
 from audiolm_jax.pretrained.encodec_network import Decoder, EncodecConfig, Encoder
 from audiolm_jax.pretrained.encodec_weights import weight_map
 from audiolm_jax.pretrained.kind import CODEC, ConfigReader, Kind
@@ -95,14 +95,14 @@ def read_config(config_json: Mapping[str, Any], preprocessor_json: Mapping[str, 
         num_channels=num_channels,
         strides=strides,
         base_channels=reader.value("num_filters", int, 32),
-        num_units=reader.value("num_residual_layers", int, 1),
+        num_units=reader.count("num_residual_layers", 1),
         dilation_growth=reader.value("dilation_growth_rate", int, 2),
         unit_squeeze=reader.value("compress", int, 2),
         unit_kernel=reader.value("residual_kernel_size", int, 3),
         has_shortcut=reader.value("use_conv_shortcut", bool, True),
         edge_kernel=reader.value("kernel_size", int, 7),
         last_kernel=reader.value("last_kernel_size", int, 7),
-        num_lstm_layers=reader.value("num_lstm_layers", int, 2),
+        num_lstm_layers=reader.count("num_lstm_layers", 2),
         latent_dim=latent_dim,
         pad_mode=_PAD_MODES[pad_mode],
         is_causal=is_causal,
@@ -121,10 +121,15 @@ def _num_codebooks(config_json: Mapping[str, Any], sample_rate_hz: int, strides:
     bandwidths = config_json.get("target_bandwidths", [1.5, 3.0, 6.0, 12.0, 24.0])
     is_list = isinstance(bandwidths, (list, tuple)) and len(bandwidths) > 0
     if not is_list or not all(type(each) in (int, float) for each in bandwidths):
-        raise UserError(f"config.json: target_bandwidths is {bandwidths!r}, not a list of numbers; "
+        raise UserError(f"config.json: target_bandwidths is {shown(bandwidths)}, not a list of numbers; "
                         "give the model's own config.json")
-    frame_rate = math.ceil(sample_rate_hz / math.prod(strides))
-    return int(1000 * bandwidths[-1] // (frame_rate * math.ceil(math.log2(size))))
+    level_bps = math.ceil(sample_rate_hz / math.prod(strides)) * math.ceil(math.log2(max(size, 1)))
+    paid_for = 1000 * bandwidths[-1] // level_bps if level_bps > 0 else math.inf
+    # One level at least; no model has as many as a thousand.
+    if not 1 <= paid_for < 1000:
+        raise UserError(f"config.json: target_bandwidths is {shown(bandwidths)}, but a level takes {level_bps} bits "
+                        "per second; give the model's own config.json")
+    return int(paid_for)
 
 
 KIND = Kind(

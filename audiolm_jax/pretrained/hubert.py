@@ -353,7 +353,7 @@ def _read_config(model_type: str, config_json: Mapping[str, Any], preprocessor_j
         position_groups=model.value("num_conv_pos_embedding_groups", int, 16),
         position_batch_norm=model.value("conv_pos_batch_norm", bool, False) if is_hubert else False,
         dim=model.value("hidden_size", int, 768),
-        num_layers=model.value("num_hidden_layers", int, 12),
+        num_layers=model.count("num_hidden_layers", 12),
         num_heads=model.value("num_attention_heads", int, 12),
         mlp_dim=model.value("intermediate_size", int, 3072),
         norm_first=model.value("do_stable_layer_norm", bool, False),

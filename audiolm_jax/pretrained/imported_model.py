@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from audiolm_jax import fingerprint, weight_file
-from audiolm_jax.errors import UserError, shown
+from audiolm_jax.errors import UserError, first_line, shown
 from audiolm_jax.files import replace_files
 from audiolm_jax.model_folders import IMPORTED_FORMAT, MANIFEST_NAME, what_it_is
 from audiolm_jax.plain_json import from_plain, parse, to_plain
@@ -23,7 +23,7 @@ from audiolm_jax.pretrained.huggingface_folder import HuggingFaceFolder, open_hu
 from audiolm_jax.pretrained.kind import CODEC, ENCODER, Kind
 from audiolm_jax.pretrained.kinds import PUBLISHED_LICENCES, find_kind
 from audiolm_jax.pretrained.kmeans_file import read_centroids
-from audiolm_jax.pretrained.weight_map import read_weights
+from audiolm_jax.pretrained.weight_map import WeightMap, read_weights
 
 SCHEMA_VERSION = 1
 WEIGHTS_NAME = "weights.safetensors"
@@ -121,10 +121,8 @@ def read_huggingface(
     """
     folder = open_huggingface_folder(source)
     kind = find_kind(folder.config.get("model_type"), str(folder.path / "config.json"))
-    config = kind.read_config(folder.config, folder.preprocessor)
-    kind.make(config)  # some that can be read cannot serve as a codec; that is told before gigabytes are read
-    config = _with_levels(kind, config, num_quantizers)
-    read = read_weights(folder.tensors(), kind.weight_map(config), str(folder.path))
+    config, weight_map = _described(kind, folder, num_quantizers)
+    read = read_weights(folder.tensors(), weight_map, str(folder.path))
     return ImportedModel(
         kind=kind,
         config=config,
@@ -135,6 +133,24 @@ def read_huggingface(
         left_out=read.left_out,
         kmeans=_kmeans(kind, config, kmeans, layer),
     )
+
+
+def _described(kind: Kind, folder: HuggingFaceFolder, num_quantizers: int | None) -> tuple[Any, WeightMap]:
+    """Configuration and tensors of the model that the folder describes, with so many levels.
+
+    Raises:
+        UserError: it has what we do not compute, or numbers that are those of no model, such as heads of width 0.
+    """
+    try:
+        config = kind.read_config(folder.config, folder.preprocessor)
+        kind.make(config)  # some that can be read cannot serve as a codec; that is told before gigabytes are read
+        config = _with_levels(kind, config, num_quantizers)
+        return config, kind.weight_map(config)
+    except UserError:
+        raise
+    except (ArithmeticError, ValueError, TypeError, LookupError) as error:
+        raise UserError(f"{folder.path / 'config.json'} describes no {kind.name} ({first_line(error)}); give the "
+                        "model's own config.json") from error
 
 
 def _licence(folder: HuggingFaceFolder, kind: Kind, given: str | None) -> str:

@@ -9,7 +9,7 @@ from audiolm_jax.pretrained.weight_map import WeightMap
 
 CODEC, ENCODER = "codec", "encoder"
 # No number in a config.json is as great, no list of strides as long.
-_BEYOND_ANY, _MANY = 1 << 31, 100
+_BEYOND_ANY, _MANY, _MOST_LAYERS, _LONGEST_WORD = 1 << 31, 32, 1000, 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +51,19 @@ class ConfigReader:
             return float(found)
         if isinstance(found, (int, float)) and not abs(found) < _BEYOND_ANY:
             fits = False
+        if isinstance(found, str) and len(found) > _LONGEST_WORD:
+            fits = False
         if not fits:
             names = " or ".join(each.__name__ for each in kinds)
             raise UserError(f"{self._where}: {name} is {shown(found)}, not {names}; give the model's own config.json")
+        return found
+
+    def count(self, name: str, default: int) -> int:
+        """How many layers or levels there are: the shapes of all their tensors are written down, one by one."""
+        found = self.value(name, int, default)
+        if not 0 <= found <= _MOST_LAYERS:
+            given = f"{self._where}: {name} is {found}"
+            raise UserError(f"{given}, not 0 to {_MOST_LAYERS}; give the model's own config.json")
         return found
 
     def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:

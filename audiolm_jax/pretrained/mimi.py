@@ -73,20 +73,20 @@ def read_config(config_json: Mapping[str, Any], preprocessor_json: Mapping[str, 
             f"config.json: codebook_dim and hidden_size are both {hidden}, but only a Mimi with projections between "
             "them is supported; choose another checkpoint"
         )
-    num_codebooks = reader.value("num_quantizers", int, 32)
+    num_codebooks = reader.count("num_quantizers", 32)
     return MimiConfig(
         sample_rate_hz=sample_rate_hz,
         strides=tuple(reversed(ratios)),
         latent_stride=_latent_stride(config_json, sample_rate_hz, math.prod(ratios)),
         base_channels=reader.value("num_filters", int, 64),
-        num_units=reader.value("num_residual_layers", int, 1),
+        num_units=reader.count("num_residual_layers", 1),
         dilation_growth=reader.value("dilation_growth_rate", int, 2),
         unit_squeeze=reader.value("compress", int, 2),
         edge_kernel=reader.value("kernel_size", int, 7),
         last_kernel=reader.value("last_kernel_size", int, 3),
         unit_kernel=reader.value("residual_kernel_size", int, 3),
         latent_dim=hidden,
-        num_layers=reader.value("num_hidden_layers", int, 8),
+        num_layers=reader.count("num_hidden_layers", 8),
         num_heads=num_heads,
         head_dim=reader.value("head_dim", int, 0) if config_json.get("head_dim") else hidden // num_heads,
         mlp_dim=reader.value("intermediate_size", int, 2048),
@@ -95,7 +95,7 @@ def read_config(config_json: Mapping[str, Any], preprocessor_json: Mapping[str, 
         rope_base=_rope_base(reader, config_json),
         num_quantizers=num_codebooks,
         num_codebooks=num_codebooks,
-        num_semantic=reader.value("num_semantic_quantizers", int, 1),
+        num_semantic=reader.count("num_semantic_quantizers", 1),
         codebook_size=reader.value("codebook_size", int, 2048),
         codebook_dim=codebook_dim,
     )

@@ -10,7 +10,7 @@ import pickletools
 from collections.abc import Callable, Collection
 from typing import Any, BinaryIO
 
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, brief
 
 _MARK = object()
 # What may be a key, or in a set.
@@ -104,7 +104,7 @@ class _Machine:
 
     def _name(self, name: str) -> Name:
         if name not in self._allowed:
-            raise UserError(f"{self._where} would run {name} when it is loaded; nothing was run; {self._remedy}")
+            raise UserError(f"{self._where} would run {brief(name)} when it is loaded; nothing was run; {self._remedy}")
         return Name(name)
 
     def _since_mark(self) -> list[Any]:

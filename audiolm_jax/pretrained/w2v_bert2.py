@@ -301,7 +301,7 @@ def _read_config(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> 
         )
     return W2vBert2Config(
         dim=model.value("hidden_size", int, 1024),
-        num_layers=model.value("num_hidden_layers", int, 24),
+        num_layers=model.count("num_hidden_layers", 24),
         num_heads=model.value("num_attention_heads", int, 16),
         mlp_dim=model.value("intermediate_size", int, 4096),
         num_mels=num_mels,

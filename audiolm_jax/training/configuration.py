@@ -10,13 +10,14 @@ import difflib
 import functools
 import logging
 import re
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gin
 
-from audiolm_jax.errors import UserError, first_line
+from audiolm_jax.errors import UserError, brief, first_line
 from audiolm_jax.training import settings
 
 _ROOT = "audiolm_jax.training.experiment.Experiment"
@@ -38,6 +39,11 @@ def parse(exp: str | Path, overrides: Sequence[str] = (), data: str | Sequence[s
     logging.disable(logging.ERROR)  # gin logs an error for every folder in which it does not find an include
     try:
         gin.parse_config_file(str(path))
+    except tokenize.TokenError as error:  # a bracket or a quotation that is never closed
+        problem, (line, _) = error.args
+        raise UserError(f"{path}, line {line}: {problem}") from error
+    except (RecursionError, MemoryError) as error:
+        raise UserError(f"{path}: brackets, or files that include one another, are nested too deep") from error
     except Exception as error:  # noqa: BLE001 - a text that is no gin file makes it raise whatever Python does
         raise UserError(f"{path}: {first_line(error)}") from error
     finally:
@@ -138,10 +144,17 @@ def _binding_name(selector: str, parameter: str) -> str:
 
 
 def _macro_of(value: Any) -> str | None:
-    """The macro that a value of gin's configuration is, the last one of a chain of them; None if it is none."""
-    name = None
+    """The macro that a value of gin's configuration is, the last one of a chain of them; None if it is none.
+
+    Raises:
+      UserError: the chain is a circle.
+    """
+    name, seen = None, set()
     while isinstance(value, gin.config.ConfigurableReference) and value.config_key[1] == "gin.macro":
         name = value.config_key[0]
+        if name in seen:
+            raise UserError(f"{name}: a macro refers to itself, perhaps through others; give it a value")
+        seen.add(name)
         value = macros().get(name)
     return name
 
@@ -210,7 +223,7 @@ def _check_all_used(path: Path) -> None:
         waiting += [reference.config_key for reference in references]
     for (scope, selector), values in bindings.items():
         if (scope, selector) not in reached:
-            what = f"macro {scope}" if selector == "gin.macro" else f"{selector}.{next(iter(values))}"
+            what = brief(f"macro {scope}" if selector == "gin.macro" else f"{selector}.{next(iter(values))}")
             raise UserError(f"{path}: {what} touches nothing; remove it, or use it where it should count")
 
 

@@ -232,4 +232,6 @@ def load(
     except (TypeError, ValueError) as error:
         place = "" if isinstance(error, UserError) else f"{exp}: "
         raise UserError(place + configuration.told(error, overrides)) from error
+    except RecursionError as error:
+        raise UserError(f"{exp}: a macro refers to itself, perhaps through others; give it a value") from error
     return experiment, text

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.data.examples import evaluation_crops, join, prefix_and_target, stage_example, training_crop
+from audiolm_jax.errors import UserError
 from audiolm_jax.tokens.layout import ACOUSTIC, EOS
 from audiolm_jax.tokens.records import TokenRecord
 from audiolm_jax.tokens.stages import PAPER_RATES, coarse_stage, fine_stage, semantic_stage
@@ -93,3 +94,10 @@ def test_a_record_with_too_few_levels_raises():
     with pytest.raises(ValueError, match="levels"):
         crop = training_crop(RECORD, STAGES[2], 0.0)
         stage_example(dataclasses.replace(RECORD, acoustic_tokens=RECORD.acoustic_tokens[:, :3]), STAGES[2], crop)
+
+
+def test_tokens_that_the_stage_does_not_know_are_told():
+    for field, value in (("semantic_tokens", np.full(5, 16)), ("acoustic_tokens", np.full((9, 4), 8))):
+        record = dataclasses.replace(RECORD, **{field: value})
+        with pytest.raises(UserError, match=r"the tokens of k are not those of stage coarse \(.* must lie in 0\.\."):
+            stage_example(record, STAGES[1], evaluation_crops(record, STAGES[1])[0])

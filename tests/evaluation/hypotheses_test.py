@@ -135,3 +135,16 @@ def _is_alive(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+def test_lines_of_a_cache_that_say_nothing_are_heard_again(paths, tmp_path):
+    heard = transcribe_files(Counter(), paths, tmp_path / "cache", processes=1)
+    cache = tmp_path / "cache" / CACHE_NAME
+    lines = cache.read_text().splitlines()
+    entry = json.loads(lines[0])
+    rates = [{"sample_rate_hz": float("inf")}, {"sample_rate_hz": "16000"}]
+    odd = [*rates, {"text": 3}, {"text": "\ud800"}, {"sha256": []}]
+    cache.write_text("\ufeff" + "\n".join([*lines[1:], "[" * 100_000, *(json.dumps(entry | change) for change in odd)]))
+    known = hypotheses.read_cache(tmp_path / "cache", Counter.version)
+    assert known.keys() == {json.loads(line)["sha256"] for line in lines[1:]}
+    assert transcribe_files(Counter(), paths, tmp_path / "cache", processes=1) == heard

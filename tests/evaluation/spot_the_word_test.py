@@ -246,3 +246,24 @@ def test_the_command_prints_figures_and_notes_strangers(syntactic, tmp_path, cap
     assert np.isfinite(values["intervals"]["all"]).all()
     code = cli.main(["eval", "sblimp", "--gold", str(gold), "--scores", str(path), "--output", "x"])
     assert code == 2 and "--output" in capsys.readouterr().err
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    path = write_gold(tmp_path / "gold.csv", LEXICAL_COLUMNS, rows_of(lexical_trials(0, 3), 0))
+    path.write_text(path.read_text().replace("phones", "voice", 1))
+    with pytest.raises(UserError, match="two columns voice; remove one"):
+        read_gold(path, "swuggy")
+
+
+def test_long_names_are_told_in_short(tmp_path):
+    path = tmp_path / "gold.csv"
+    name = "x" * 50_000
+    for text in (f"{name},0,A,1,w,1\n", f"{name},0,A,1,w,1\n" * 2, f"a,0,A,{name},w,1\n", f"a,0,A,1,w,{name}\n"):
+        path.write_text(f"filename,id,voice,frequency,word,correct\n{text}")
+        with pytest.raises(UserError) as caught:
+            read_gold(path, "swuggy")
+        assert len(str(caught.value)) < 600
+    (tmp_path / "scores.txt").write_text(f"{name} inf\n")
+    with pytest.raises(UserError, match="scores must be finite") as caught:
+        read_scores(tmp_path / "scores.txt")
+    assert len(str(caught.value)) < 600

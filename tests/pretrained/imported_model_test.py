@@ -1,5 +1,7 @@
 """From a Hugging Face folder to ours and back, for every kind; and what a damaged or foreign folder is told."""
 
+import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,10 +12,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import audiolm_jax
-from audiolm_jax import cli
+from audiolm_jax import cli, weight_file
 from audiolm_jax.errors import UserError
 from audiolm_jax.pretrained.export import export_huggingface
 from audiolm_jax.pretrained.imported_model import (
+    KMeans,
     is_imported,
     read_huggingface,
     read_imported,
@@ -166,6 +169,29 @@ def spoil_pickle(folder):
     return "of the format before PyTorch 1.6; save the model as safetensors"
 
 
+def spoil_deep_json(folder):
+    (folder / "config.json").write_text('{"model_type":' + "[" * 100_000 + "]" * 100_000 + "}")
+    return "config.json is damaged (lists or objects are nested too deep)"
+
+
+def spoil_layers(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 10**9}))
+    return "num_hidden_layers is 1000000000, not 0 to 1000"
+
+
+def spoil_strides(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"conv_stride": [0] * 5000}))
+    return "conv_stride is [0, 0"
+
+
+def spoil_long_value(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "x" * 5000}))
+    return " ..., but only 'gelu' is supported"
+
+
 def spoil_no_folder(folder):
     shutil.rmtree(folder)
     return "is no folder"
@@ -187,6 +213,35 @@ def test_a_codec_without_an_even_sequence_of_frames_is_refused(tmp_path, capsys)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("mimi", {"num_attention_heads": 0, "num_key_value_heads": 0}),
+        ("mimi", {"sampling_rate": 0}),
+        ("encodec", {"codebook_size": 0}),
+        ("encodec", {"codebook_size": 1}),
+        ("encodec", {"sampling_rate": 0}),
+        ("encodec", {"upsampling_ratios": [0]}),
+        ("encodec", {"target_bandwidths": [1e300]}),
+        ("encodec", {"target_bandwidths": [float("nan")]}),
+        ("dac", {"downsampling_ratios": [2] * 5000, "upsampling_ratios": [2] * 5000}),
+        ("wav2vec2-bert", {"num_attention_heads": 0}),
+        ("hubert", {"feat_extract_norm": "y" * 5000}),
+        ("hubert", {"conv_stride": [10**9] * 100, "conv_kernel": [1] * 100, "conv_dim": [1] * 100}),
+        ("wav2vec2-bert", {"layer_norm_eps": 10**400}),
+        ("wav2vec2", {"num_conv_pos_embedding_groups": 0}),
+        ("hubert", {"hidden_size": 2**80}),
+    ],
+)
+def test_numbers_of_no_model_are_told_in_one_line(source, name, change):
+    folder = source(name)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(UserError) as caught:
+        read_huggingface(folder)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
 def test_weights_in_several_files(source, tmp_path):
     folder = source("hubert")
     tensors = load_file(folder / "model.safetensors")
@@ -201,6 +256,11 @@ def test_weights_in_several_files(source, tmp_path):
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(UserError, match="lacks model-00002-of-00002.safetensors"):
         read_huggingface(folder)
+    for other in ("..", "a\0b", "x" * 300, ""):
+        index["weight_map"] = dict.fromkeys(names, other)
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(UserError, match="which is no plain file name"):
+            read_huggingface(folder)
 
 
 def test_licence_and_origin_are_recorded_and_printed(source, tmp_path, capsys):
@@ -242,9 +302,10 @@ def test_an_imported_folder_checks_itself(tmp_path):
     (folder / "manifest.json").write_text(manifest.replace('"layer": null', '"layer": 3'))
     with pytest.raises(UserError, match="do not belong together"):
         read_imported(folder)
-    (folder / "manifest.json").write_text(manifest.replace('"layer": null', '"layer": "third"'))
-    with pytest.raises(UserError, match="manifest.json is damaged"):
-        read_imported(folder)
+    for damaged in ('"third"', "1e999", "1.0"):
+        (folder / "manifest.json").write_text(manifest.replace('"layer": null', f'"layer": {damaged}'))
+        with pytest.raises(UserError, match="manifest.json is damaged"):
+            read_imported(folder)
     (folder / "manifest.json").write_text(manifest.replace('"kind": "dac"', '"kind": "x"'))
     with pytest.raises(UserError, match="model_type is 'x'"):
         read_imported(folder)
@@ -254,6 +315,22 @@ def test_an_imported_folder_checks_itself(tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="exists"):
         write_imported(read_huggingface(GOLDEN / "dac"), tmp_path / "mine", overwrite=True)
+
+
+@pytest.mark.parametrize("kmeans", [{"other": np.zeros(3, np.float32)}, {"centroids": np.zeros(3, np.float32)}, None])
+def test_weights_that_a_writer_left_wrong_are_told(tmp_path, kmeans):
+    model = read_huggingface(GOLDEN / "hubert")
+    centroids = np.zeros((4, model.config.dim), np.float32)
+    folder = tmp_path / "imported"
+    write_imported(dataclasses.replace(model, kmeans=KMeans(1, centroids)), folder)
+    arrays = {"model": model.params} | ({"kmeans": kmeans} if kmeans else {})
+    data = weight_file.encode(weight_file.flatten(arrays))
+    (folder / "weights.safetensors").write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["weights"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"do not belong together|centroids are \[3\]"):
+        read_imported(folder)
 
 
 def test_fine_tuned_parameters_are_exported(tmp_path):

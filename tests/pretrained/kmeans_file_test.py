@@ -1,6 +1,7 @@
 """Centroids out of the files that scikit-learn's users have; both libraries come with librosa."""
 
 import os
+import tracemalloc
 
 import joblib
 import numpy as np
@@ -76,3 +77,35 @@ def test_what_holds_no_centroids_is_refused_in_one_line(tmp_path):
         read_centroids(tmp_path / "km.npy")
     with pytest.raises(UserError, match="there is no k-means file"):
         read_centroids(tmp_path / "none.bin")
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"\x80\x04\x8d" + (2**40).to_bytes(8, "little") + b"x.",  # a text of a terabyte
+        b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x.",
+        b"\x80\x02\x8b\xff\xff\xff\x7fx.",
+    ],
+    ids=["text", "bytes", "number"],
+)
+def test_a_length_beyond_the_file_is_not_allocated(pickled, tmp_path):
+    (tmp_path / "km.bin").write_bytes(pickled)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="damaged or no file of this format"):
+            read_centroids(tmp_path / "km.bin")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_arrays_that_are_no_centroids_are_told(tmp_path):
+    for array in (np.zeros((0, 4)), np.full((2, 2), 1e300), np.zeros((2, 2), complex), np.zeros((2, 2), "V3")):
+        np.save(tmp_path / "km.npy", array)
+        with pytest.raises(UserError, match="not centroids"):
+            read_centroids(tmp_path / "km.npy")
+    np.save(tmp_path / "km.npy", np.zeros((2, 2)))
+    data = (tmp_path / "km.npy").read_bytes()
+    (tmp_path / "km.npy").write_bytes(data.replace(b"(2, 2)", b"(2, (2"))
+    with pytest.raises(UserError, match="damaged or no k-means file"):
+        read_centroids(tmp_path / "km.npy")

@@ -135,3 +135,82 @@ def test_stages_are_checked_against_the_tokens():
     ):
         with pytest.raises(UserError, match=message):
             manifests.check_stage(stage, SIZES, "d")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["shards"][0].update(name="../x"),
+        lambda m: m["shards"][0].update(name="a\0b"),
+        lambda m: m["shards"][0].update(name=""),
+        lambda m: m["shards"][0].update(num_records="2"),
+        lambda m: m["shards"][0].update(num_records=-2),
+        lambda m: m["shards"][0].update(num_records=2**70, num_inputs=2**70),
+        lambda m: m["shards"][0].update(num_records=2.0),
+        lambda m: m["shards"][0].update(seconds=float("inf")),
+        lambda m: m["shards"].append(3),
+        lambda m: m["tokenizers"]["rates"].update(semantic_hop_samples=0),
+        lambda m: m["tokenizers"].update(rates=[1, 2, 3, 4]),
+        lambda m: m.update(gate=[1]),
+        lambda m: m.update(num_speakers={"train": "two"}),
+        lambda m: m.update(left_out=["x"]),
+        lambda m: m.update(num_left_out=float("nan")),
+    ],
+)
+def test_values_that_no_manifest_has_are_damage(change, tmp_path):
+    write_folder(tmp_path)
+    values = json.loads((tmp_path / "manifest.json").read_text())
+    change(values)
+    (tmp_path / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="manifest.json.* damaged"):
+        manifests.read_manifest(tmp_path)
+
+
+def test_json_nested_without_end_is_damage(tmp_path):
+    shards = write_folder(tmp_path).shards
+    deep = "[" * 100_000
+    for name in ("manifest.json", "train.speakers.json", "train-0.jsonl"):
+        (tmp_path / name).write_text(f"{{}}\n{deep}\n" if name.endswith("l") else deep)
+    for read in (
+        lambda: manifests.read_manifest(tmp_path),
+        lambda: manifests.read_speakers(tmp_path, "train"),
+        lambda: manifests.read_inputs(tmp_path, shards[0]),
+    ):
+        with pytest.raises(UserError, match="damaged.*nested too deep"):
+            read()
+    (tmp_path / "train-0.jsonl").write_text(deep)
+    assert manifests.read_header(tmp_path, "train-0") is None
+
+
+def test_names_and_ids_of_speakers_are_what_they_should_be(tmp_path):
+    write_folder(tmp_path)
+    names, ids = tmp_path / "train.speakers.json", tmp_path / "train.speaker_ids.npy"
+    whole, header = names.read_text(), ids.read_bytes()
+    for damaged in ("3", '{"a": 1}', "[1, 2]", "null"):
+        names.write_text(damaged)
+        with pytest.raises(UserError, match="missing or damaged"):
+            manifests.read_speakers(tmp_path, "train")
+    names.write_text(whole)
+    for old, new in ((b"(3,)", b"(3,("), (b"(3,)", b"3000"), (b"<i4", b"<x4"), (b"(3,)", b"(-3)")):
+        ids.write_bytes(header.replace(old, new))
+        with pytest.raises(UserError, match="missing or damaged"):
+            manifests.read_speakers(tmp_path, "train")
+
+
+def test_lines_and_headers_of_other_types_are_damage(tmp_path):
+    shards = write_folder(tmp_path).shards
+    side = manifests.inputs_path(tmp_path, "train-0")
+    header, first, *rest = side.read_text().splitlines()
+    for line in ('{"source": 1}', "3", first.replace('"train"', "7"), first.replace("1.5", '"long"')):
+        side.write_text("\n".join([header, line, *rest]))
+        with pytest.raises(UserError, match="damaged"):
+            manifests.read_inputs(tmp_path, shards[0])
+    changes = (
+        ('"num_records": 2', '"num_records": "2"'),
+        ('"num_unread": 0', '"num_unread": 1e999'),
+        ('["speaker0", 1]', '["speaker0", 9]'),
+    )
+    for old, new in changes:
+        assert old in header
+        side.write_text("\n".join([header.replace(old, new), first, *rest]))
+        assert manifests.read_header(tmp_path, "train-0") is None

@@ -88,3 +88,33 @@ def test_a_disk_that_is_full_is_an_os_error(tmp_path):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "File too large" in result.stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_samples": float("inf")},
+        {"num_samples": -5},
+        {"num_samples": "5"},
+        {"rms_dbfs": [1.0]},
+        {"acoustic_tokens": [1, [2**40, 0], b""]},  # frames that no byte stands for
+        {"acoustic_tokens": [1, [0, 2**40], b""]},
+        {"acoustic_tokens": [25, [1, 2**62], b"x"]},
+        {"semantic_tokens": ["<i4", 1, b"\xff\xff\xff\xff"]},
+        {"semantic_tokens": ["<i4", 2**62, b""]},
+        {"semantic_tokens": [["<i4"], 0, b""]},
+        {"semantic_tokens": "<i4"},
+    ],
+)
+def test_numbers_that_no_record_has_are_damage(change):
+    record = records.TokenRecord("k", "s", "k.flac", 640, np.int32([1]), np.int32([[1, 2]]), "aa", "bb")
+    values = msgpack.unpackb(records.encode_record(record))
+    with pytest.raises(UserError, match="damaged token record"):
+        records.decode_record(msgpack.packb(values | change))
+
+
+def test_lists_in_lists_and_long_schemas_are_one_line():
+    for data in (b"\x91" * 100_000 + b"\xc0", b"\x81\xa6schema\xd9\xff" + b"x" * 255, b"\xc0", b"\x93\x01\x02\x03"):
+        with pytest.raises(UserError) as caught:
+            records.decode_record(data)
+        assert len(str(caught.value)) < 300
