@@ -173,7 +173,10 @@ def _parse_own(path: Path, text: str) -> tuple[dict[str, Any], list[ScoredRecord
                 settings = dict(parse(line[len(_HEADER) :]))
             elif not line.startswith("#"):
                 stem, _, log_likelihood, num_tokens, tokens_hash, rate_hz = line.split()
-                lines.append(ScoredRecording(stem, float(log_likelihood), int(num_tokens), tokens_hash, int(rate_hz)))
+                scored = ScoredRecording(stem, float(log_likelihood), int(num_tokens), tokens_hash, int(rate_hz))
+                if not math.isfinite(scored.log_likelihood) or scored.num_tokens < 1:
+                    raise ValueError("a score of nothing")
+                lines.append(scored)
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}, line {number}: damaged; remove the line, or score again") from error
     return settings, lines

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from audiolm_jax import weight_file
-from audiolm_jax.errors import UserError
+from audiolm_jax.errors import UserError, brief
 
 Tensors = Mapping[str, np.ndarray]
 # Differences that an error shows; the rest is counted.
@@ -156,7 +156,7 @@ def read_weights(tensors: Tensors, weight_map: WeightMap, where: str) -> Importe
         found = [tensors[names[part]] for part in parts]
         wanted = _part_shapes(weight, parts)
         wrong = [
-            f"{prefix}{part} is {list(array.shape)}, not {list(shape)}"
+            f"{prefix}{part} is {brief(str(list(array.shape)))}, not {list(shape)}"
             for part, array, shape in zip(parts, found, wanted, strict=True)
             if array.shape != shape
         ]
@@ -167,11 +167,12 @@ def read_weights(tensors: Tensors, weight_map: WeightMap, where: str) -> Importe
         if derived.name in names:
             used.add(derived.name)
             if tensors[names[derived.name]].shape != derived.shape:
-                shape = list(tensors[names[derived.name]].shape)
+                shape = brief(str(list(tensors[names[derived.name]].shape)))
                 differences.append(f"{prefix}{derived.name} is {shape}, not {list(derived.shape)}")
     rest = [name for name in names if name not in used]
     unknown = [name for name in (*rest, *outside) if not name.startswith(weight_map.heads)]
-    differences += [f"unknown {name} {list(tensors[names.get(name, name)].shape)}" for name in unknown]
+    shapes = {name: brief(str(list(tensors[names.get(name, name)].shape))) for name in unknown}
+    differences += [f"unknown {brief(name)} {shape}" for name, shape in shapes.items()]
     if differences:
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise UserError(

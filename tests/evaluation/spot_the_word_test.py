@@ -10,7 +10,7 @@ import pytest
 from audiolm_jax import cli
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.gold import Trial, read_gold
-from audiolm_jax.evaluation.scores import Scores, read_scores
+from audiolm_jax.evaluation.scores import ScoredRecording, ScoreFile, Scores, read_scores
 from audiolm_jax.evaluation.spot_the_word import band_of, measure
 from tests.evaluation.zerospeech_files import (
     LEXICAL_COLUMNS,
@@ -253,6 +253,16 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path):
     path.write_text(path.read_text().replace("phones", "voice", 1))
     with pytest.raises(UserError, match="two columns voice; remove one"):
         read_gold(path, "swuggy")
+
+
+@pytest.mark.parametrize("line", ["w0 -2.0 -10.0 0 ab 16000", "w0 nan nan 5 ab 16000", "w0 -2.0 -inf 5 ab 16000"])
+def test_a_kept_score_of_nothing_is_damage(line, tmp_path):
+    path = tmp_path / "scores.txt"
+    ScoreFile(path, {"bundle": "x"}).add([ScoredRecording("w0", -10.0, 5, "ab", 16_000)])
+    assert read_scores(path).main == {"w0": -2.0}
+    path.write_text("\n".join([*path.read_text().splitlines()[:-1], line, ""]))
+    with pytest.raises(UserError, match="line 3: damaged; remove the line"):
+        read_scores(path)
 
 
 def test_long_names_are_told_in_short(tmp_path):

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -30,6 +30,7 @@ from tests.fuzz.file_kind import FileKind
 # Reading gives up after ten seconds of processor time, if it can be interrupted at all.
 _SILENT_SECONDS = 120.0
 _STARTING_SECONDS = 900.0
+_THIS = (sys.executable, "-m", "tests.fuzz.text_and_weights")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,12 +110,19 @@ def _replace(folder: Path, files) -> None:
             (folder / name).write_bytes(data)
 
 
-def run_watched(count: int, seed: int, wanted: str = "") -> Iterator[Case]:
-    """Runs cases 0 to count - 1 in another process, and in a new one where that hangs or dies."""
+def run_watched(count: int, command: Callable[[int], Sequence[str]]) -> Iterator[Case]:
+    """Runs cases 0 to count - 1 in another process, and in a new one where that hangs or dies.
+
+    Args:
+        count: of the cases.
+        command: of a process that runs them from a number on, and prints "ready" and then each of them as JSON.
+
+    Raises:
+        RuntimeError: a process ended before it was ready.
+    """
     number = 0
     while number < count:
-        command = [sys.executable, "-m", __spec__.name, "--count", str(count), "--seed", str(seed)]
-        worker = subprocess.Popen([*command, "--kinds", wanted, "--from", str(number)], stdout=subprocess.PIPE)
+        worker = subprocess.Popen(command(number), stdout=subprocess.PIPE)
         is_ready = False
         try:
             for line in _lines(worker):
@@ -220,7 +228,8 @@ def main() -> int:
     if args.only is not None:
         cases = run([args.only], args.seed, args.keep, args.kinds)
     else:
-        cases = run_watched(args.count, args.seed, args.kinds)
+        same = ["--count", str(args.count), "--seed", str(args.seed), "--kinds", args.kinds]
+        cases = run_watched(args.count, lambda first: [*_THIS, *same, "--from", str(first)])
     begun = time.monotonic()
     for done, case in enumerate(cases, 1):
         figures.add(case)

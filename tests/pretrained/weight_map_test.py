@@ -118,3 +118,10 @@ def test_parameters_of_another_model_are_not_written():
         write_weights({name: value for name, value in params.items() if name != "conv"}, MAP)
     with pytest.raises(UserError, match="projection.kernel becomes"):
         write_weights(params | {"projection": {"kernel": np.zeros((2, 2)), "bias": np.zeros(5)}}, MAP)
+
+
+def test_names_and_shapes_of_others_are_told_in_short():
+    tensors = checkpoint() | {"w" * 5000: np.zeros((1,) * 40), "projection.bias": np.zeros((1,) * 64)}
+    with pytest.raises(UserError, match=r"projection.bias is \[1, .*unknown www.* \.\.\. \[1, ") as caught:
+        read_weights(tensors, MAP, "x")
+    assert len(str(caught.value)) < 1000
