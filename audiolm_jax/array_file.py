@@ -35,13 +35,14 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         is_archive = file.read(2) == b"PK"
     if not is_archive:
-        return {"": _array(path.read_bytes())}
+        return {"": array_of(path.read_bytes())}
     with Archive(path) as archive:
         names = [name for name in archive.names if name.endswith(_SUFFIX)]
-        return {name.removesuffix(_SUFFIX): _array(archive.read(name)) for name in names}
+        return {name.removesuffix(_SUFFIX): array_of(archive.read(name)) for name in names}
 
 
-def _array(data: bytes) -> np.ndarray:
+def array_of(data: bytes) -> np.ndarray:
+    """The array of the bytes of a .npy file; otherwise as `read_arrays`."""
     stream = io.BytesIO(data)
     try:
         shape, is_fortran, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)

@@ -4,11 +4,24 @@
 class UserError(ValueError):
     """A mistake in the input, the flags or the gin file, told in one line that says what to change.
 
-    The command line prints the line and exits with code 2; it never shows a stack trace for it.
+    The command line prints the line and exits with code 2; it never shows a stack trace for it. What names and values
+    from a file make longer than a person reads, keeps its beginning, where the place is, and its end, where the remedy
+    is.
     """
+
+    def __init__(self, *args):
+        super().__init__(*(_cut(each) if isinstance(each, str) else each for each in args))
 
 
 _LONGEST_LINE, _LONGEST_VALUE = 300, 80
+# The longest lines of our own list all macros, or all experiments.
+_KEPT_BEGINNING, _KEPT_END = 1600, 300
+
+
+def _cut(message: str) -> str:
+    if len(message) <= _KEPT_BEGINNING + _KEPT_END:
+        return message
+    return f"{message[:_KEPT_BEGINNING]} ... {message[-_KEPT_END:]}"
 
 
 def first_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 from fractions import Fraction
 
 import pytest
@@ -49,6 +50,13 @@ def test_numbers_that_no_float_holds_and_errors_of_arithmetic_are_told():
         from_plain(Rates, {"rate_hz": "1", "seconds": 10**400}, "r")
     with pytest.raises(UserError, match="r: seven"):
         from_plain(Rates, {"rate_hz": "7"}, "r")
+
+
+def test_a_long_error_keeps_the_place_and_the_remedy():
+    error = UserError(f"a/b.json has {'x' * 50_000}; copy it again")
+    assert str(error).startswith("a/b.json has xxx") and str(error).endswith("xxx; copy it again")
+    assert len(str(error)) < 2000 and str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert str(UserError("a line")) == "a line"
 
 
 @pytest.mark.parametrize(

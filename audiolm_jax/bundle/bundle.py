@@ -23,7 +23,7 @@ from audiolm_jax.bundle.tokenizer_kinds import W2V_BERT, codec_kind, kind_of_enc
 from audiolm_jax.bundle.training_splits import splits_by_part
 from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.codec.contract import Codec
-from audiolm_jax.errors import UserError, shown
+from audiolm_jax.errors import UserError, brief, shown
 from audiolm_jax.files import is_plain_name
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.stage_model import StageModel
@@ -241,6 +241,6 @@ def _check_fingerprints(bundle: Bundle, manifest: Manifest) -> None:
         if found != expected:
             raise UserError(
                 f"{bundle.path}: configuration and weights of the {part} give fingerprint {found}, the manifest says "
-                f"{expected}; they do not belong together, export the bundle again"
+                f"{brief(expected)}; they do not belong together, export the bundle again"
             )
     check_joins(manifest, str(bundle.path))

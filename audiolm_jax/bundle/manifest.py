@@ -183,12 +183,14 @@ def check_joins(manifest: Manifest, where: str) -> None:
         for part, trained_on, here in pairs:
             if trained_on != here:
                 raise UserError(
-                    f"{where}: the {name} language model was trained on tokens of {part} {trained_on}, but the {part} "
-                    f"here is {here}; tokenize with the exported tokenizers and train the stage on those tokens"
+                    f"{where}: the {name} language model was trained on tokens of {part} {brief(trained_on)}, but "
+                    f"the {part} here is {brief(here)}; tokenize with the exported tokenizers and train the stage on "
+                    "those tokens"
                 )
     for name, entry in manifest.classifiers.items():
         if entry.codec_fingerprint != manifest.codec.fingerprint:
             raise UserError(
-                f"{where}: the classifier {name!r} was made for a system with codec {entry.codec_fingerprint}, but the "
-                f"codec here is {manifest.codec.fingerprint}; train it on recordings made with this system"
+                f"{where}: the classifier {name!r} was made for a system with codec {brief(entry.codec_fingerprint)}, "
+                f"but the codec here is {brief(manifest.codec.fingerprint)}; train it on recordings made with this "
+                "system"
             )

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +15,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from audiolm_jax.array_file import read_arrays
 from audiolm_jax.data.voice_activity import Ranges
 from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.files import replace_file
+from audiolm_jax.plain_json import parse
 
 # Files that are read at once: on a network disk most of the time is spent waiting.
 _NUM_THREADS = 16
@@ -161,14 +162,14 @@ def _packed(lines: Sequence[str]) -> np.ndarray:
 def _load(path: Path) -> SegmentIndex:
     """The index in a file; an empty one if there is none or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as columns:
-            names, reasons = (tuple(json.loads(columns[name].tobytes())) for name in ("names", "reasons"))
-            numbers = [columns[name] for name in ("stamps", "first_segment", "first_range", "ranges")]
+        columns = read_arrays(path)
+        names, reasons = (tuple(parse(columns[name].tobytes())) for name in ("names", "reasons"))
+        numbers = [columns[name] for name in ("stamps", "first_segment", "first_range", "ranges")]
         index = SegmentIndex(names, *numbers, reasons)
         shapes = [(len(names), 4), (len(names) + 1,), (int(numbers[1][-1]) + 1,), (int(numbers[2][-1]), 2)]
         if [column.shape for column in numbers] == shapes and len(reasons) == len(names):
             return index
-    except (OSError, EOFError, KeyError, IndexError, TypeError, ValueError, zipfile.BadZipFile):
+    except (OSError, KeyError, IndexError, TypeError, ValueError):
         pass
     return SegmentIndex.of((), (), ())
 

@@ -119,7 +119,7 @@ def abx_steps(material: Material) -> list[Entry]:
     features = {"abx_centroids": ("centroids", None), "abx_semantic": ("semantic", None)} | {
         f"abx_codec_{rate}": ("codec", levels) for rate, levels in levels_by_name(material.bundle).items()
     }
-    rows = sum(1 for _ in settings.item.open(encoding="utf-8"))
+    rows = sum(1 for _ in settings.item.open("rb"))
 
     def measure(representation: str, levels: int | None) -> Callable[[], Measurement]:
         def run() -> Measurement:

@@ -139,7 +139,7 @@ def _licence(card: Path) -> str | None:
     """The licence in the head of a model card."""
     if not card.exists():
         return None
-    text = card.read_text(encoding="utf-8", errors="replace")
+    text = card.read_text(encoding="utf-8-sig", errors="replace")
     head = text.split("\n---", 1)[0] if text.startswith("---") else ""
     found = _LICENCE.search(head)
     return found.group(1) if found else None

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from audiolm_jax.array_file import array_of
 from audiolm_jax.errors import UserError, first_line, shown
 from audiolm_jax.files import is_plain_name
 from audiolm_jax.object_storage import is_remote
@@ -295,8 +296,7 @@ def read_speakers(folder: str | os.PathLike, split: str) -> Speakers:
     names_path, ids_path = _speaker_paths(epath.Path(folder), split)
     try:
         names = from_plain(tuple[str, ...], parse(names_path.read_bytes()), "the names")
-        with ids_path.open("rb") as file:
-            ids = np.load(file if is_remote(folder) else Path(ids_path), mmap_mode=None if is_remote(folder) else "r")
+        ids = array_of(ids_path.read_bytes()) if is_remote(folder) else np.load(Path(ids_path), mmap_mode="r")
         if ids.dtype != np.int32 or ids.ndim != 1 or (ids.size and not 0 <= ids.min() <= ids.max() < len(names)):
             raise ValueError("the ids are not those of the names")
         return Speakers(names, ids)

@@ -19,8 +19,8 @@ from audiolm_jax.errors import UserError
 
 MAX_SECONDS = 5.0
 MAX_BYTES = 500_000_000
-# A line that a person reads.
-MAX_CHARACTERS = 1000
+# Longer lines than this no person reads.
+MAX_CHARACTERS = 2000
 # Beyond this an allocation fails, so that a fault does not take the machine with it.
 _CEILING_BYTES = 4_000_000_000
 

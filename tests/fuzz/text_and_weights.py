@@ -12,6 +12,7 @@ import argparse
 import collections
 import dataclasses
 import functools
+import gc
 import json
 import os
 import select
@@ -219,6 +220,7 @@ def main() -> int:
 
         def ready() -> None:
             set_ceiling()
+            gc.freeze()  # what the libraries hold is not looked through again and again
             print(json.dumps("ready"), flush=True)
 
         for case in run(range(args.first, args.count), args.seed, wanted=args.kinds, ready=ready):

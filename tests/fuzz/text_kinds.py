@@ -36,12 +36,12 @@ def kinds() -> list[FileKind]:
     """All of them."""
     text = each_by({"": damage_text})
     return [
-        FileKind("item file", 20, _item_file, text, _read_item_file),
+        FileKind("item file", 30, _item_file, text, _read_item_file),
         FileKind("transcripts", 16, _transcripts, text, _read_transcripts),
-        FileKind("hypotheses", 12, _hypotheses, one_of(text, each_by({"": damage_json_lines})), _read_heard),
+        FileKind("hypotheses", 20, _hypotheses, one_of(text, each_by({"": damage_json_lines})), _read_heard),
         FileKind("gold file", 14, _gold_files, text, _read_gold_files),
-        FileKind("scores", 12, _score_files, text, _read_score_files),
-        FileKind("gin file", 3, _gin_files, text, _read_gin_files),
+        FileKind("scores", 20, _score_files, text, _read_score_files),
+        FileKind("gin file", 2, _gin_files, text, _read_gin_files),
     ]
 
 

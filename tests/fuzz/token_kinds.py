@@ -30,8 +30,8 @@ def kinds() -> list[FileKind]:
         _damaged_records_in_a_whole_shard,
     )
     return [
-        FileKind("token record", 60, _record, _damage_one_record, _read_record),
-        FileKind("folder of token records", 12, _folder, in_folder, _read_folder),
+        FileKind("token record", 80, _record, _damage_one_record, _read_record),
+        FileKind("folder of token records", 6, _folder, in_folder, _read_folder),
     ]
 
 

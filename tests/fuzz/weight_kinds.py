@@ -49,10 +49,10 @@ def kinds() -> list[FileKind]:
     members, arrays = damage_zip(_damage_member), {".npy": damage_npy, ".bin": damage_bytes}
     published = each_by({".json": damage_json, ".safetensors": damage_safetensors, "README.md": damage_text})
     return [
-        FileKind("bundle", 5, _bundle, one_of(settings, _damage_and_sign), _read_bundle),
+        FileKind("bundle", 3, _bundle, one_of(settings, _damage_and_sign), _read_bundle),
         FileKind("imported model", 12, _imported, one_of(settings, _damage_and_sign), _read_imported),
-        FileKind("torch pickle", 26, _torch_file, each_by({"": members}), _read_torch),
-        FileKind("k-means file", 16, _centroids, each_by(arrays), _read_centroids),
+        FileKind("torch pickle", 30, _torch_file, each_by({"": members}), _read_torch),
+        FileKind("k-means file", 24, _centroids, each_by(arrays), _read_centroids),
         FileKind("arrays", 14, _arrays, each_by({".npy": damage_npy, ".npz": members}), _read_arrays),
         *(
             FileKind(f"published {name}", 4, functools.partial(_published, name), one_of(settings, published), _import)

@@ -275,7 +275,7 @@ def test_text_needs_no_quotes_where_only_text_fits():
         ("STEPS = 2.5", "mine.gin: STEPS is 2.5, but takes a whole number of at least 1"),
         ("loop.RunOptions.steps = 'all'", "mine.gin: RunOptions.steps is 'all', but takes a whole number"),
         ("STEPS = (", "mine.gin"),
-        ("STEPS = (3", "line 5: EOF in multi-line statement"),
+        ("STEPS = (3", "line 6: EOF in multi-line statement"),
         ("NAME = \'\'\'a\nb", "EOF in multi-line string"),
         ("STEPS = " + "[" * 5000, "nested too deep"),
         ("include 'mine.gin'", "nested too deep"),
