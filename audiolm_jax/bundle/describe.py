@@ -93,7 +93,7 @@ def _without_samples(provenance: dict[str, Any]) -> dict[str, Any]:
     if SPLITS not in provenance:
         return provenance
     entries = [
-        entry | {"splits": [{k: v for k, v in split.items() if k != "train_sample"} for split in entry["splits"]]}
+        entry | {"splits": [{k: v for k, v in split.items() if k != "train_sample"} for split in entry["splits"] or ()]}
         for entry in provenance[SPLITS]
     ]
     return provenance | {SPLITS: entries}

@@ -95,7 +95,7 @@ def _training(manifest: "Manifest") -> str:
         else:
             lines.append(f"- Data: {corpus}")
     for entry in provenance.get("splits", []):
-        for split in entry["splits"]:
+        for split in entry["splits"] or ():
             settings = ", ".join(f"{name} {value}" for name, value in split["settings"].items())
             files = split["num_train"] + split["num_heldout"]
             lines.append(

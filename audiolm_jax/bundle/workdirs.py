@@ -9,7 +9,7 @@ from audiolm_jax.bundle.bundle import Bundle, BundledClassifier, LanguageModel
 from audiolm_jax.bundle.export import export_bundle
 from audiolm_jax.bundle.manifest import CLASSIFIER_NAMES, REAL_CLASS, SYNTHETIC_CLASS, read_manifest
 from audiolm_jax.bundle.tokenizer_dirs import codec_of, semantic_of, trained_in
-from audiolm_jax.bundle.training_splits import SPLITS, with_splits
+from audiolm_jax.bundle.training_splits import splits_of_run, with_splits
 from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.data.feed import TokenFeed
 from audiolm_jax.errors import UserError
@@ -77,7 +77,7 @@ def export_tokenizers(
                 "steps": {part: meta["step"] for part, meta in metas.items()},
                 **({"published": published} if published else {}),
             },
-            {part: meta.get(SPLITS) for part, meta in metas.items()},
+            {name: splits for part, meta in metas.items() for name, splits in splits_of_run(part, meta).items()},
         ),
         config_gin=_sections({part: meta["gin"] for part, meta in metas.items()}),
     )
@@ -114,7 +114,8 @@ def export_system(
     provenance = dict(base.provenance)
     for stage_name, workdir in stage_workdirs.items():
         models[stage_name], meta, feed = _language_model(workdir)
-        texts[f"{stage_name} stage"], splits[f"{stage_name} stage"] = meta["gin"], meta.get(SPLITS)
+        texts[f"{stage_name} stage"] = meta["gin"]
+        splits |= splits_of_run(f"{stage_name} stage", meta)
         if models[stage_name].stage.name != stage_name:
             raise UserError(f"{workdir} holds a {models[stage_name].stage.name} stage; give it as that")
         steps[f"{stage_name} stage"] = models[stage_name].steps

@@ -52,7 +52,8 @@ class WarmStart:
           fingerprints: of the tokenizers whose tokens the new run learns; training goes on with the same ones only.
 
         Returns:
-          (state, origin): origin = {"macro", "workdir", "step"}, to be kept with the checkpoints of the new run.
+          (state, origin): origin = {"macro", "workdir", "step"}, and what the other run says of its own "splits" and
+            "origin", to be kept with the checkpoints of the new run: what it has heard stays in the weights.
 
         Raises:
           UserError: there is no whole checkpoint, a value is missing there or has another shape, or CONTINUE_FROM
@@ -73,7 +74,8 @@ class WarmStart:
             raise UserError(f"{self.macro} {self.workdir} learned tokens of other tokenizers than those in the data "
                             "folder; INIT_FROM takes the parameters all the same")
         state = jax.tree_util.tree_unflatten(tree, [found.get(leaf_name(path), leaf) for path, leaf in leaves])
-        return state, {"macro": self.macro, "workdir": str(self.workdir), "step": step}
+        heard = {name: meta[name] for name in ("splits", "origin") if meta.get(name)}
+        return state, {"macro": self.macro, "workdir": str(self.workdir), "step": step, **heard}
 
     def _check(self, step: int, wanted: dict[str, jax.ShapeDtypeStruct]) -> None:
         saved = saved_leaves(self.workdir, step)

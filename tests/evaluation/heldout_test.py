@@ -12,7 +12,7 @@ import soundfile
 from audiolm_jax import cli
 from audiolm_jax.audio import read_audio
 from audiolm_jax.bundle import Bundle, export_bundle
-from audiolm_jax.bundle.training_splits import splits_by_part, with_splits
+from audiolm_jax.bundle.training_splits import splits_by_part, splits_of_run, with_splits
 from audiolm_jax.data.corpora import CORPUS_KINDS, open_corpus
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.heldout import NOTHING, REFUSED, REPRODUCED, UNKNOWN, UNSEEN, heldout_claim
@@ -202,13 +202,36 @@ def test_the_shipped_bundle_does_not_record_its_split(roots, cache):
 def test_parts_of_one_training_corpus_share_an_entry(roots):
     one, other = (to_plain([open_corpus("folder", roots["folder"], count).split]) for count in (1, 2))
     provenance = with_splits({"data": ["x"]}, {"codec": one, "k-means": one, "fine stage": other, "w2v-BERT": None})
-    assert [entry["parts"] for entry in provenance["splits"]] == [["codec", "k-means"], ["fine stage"]]
+    assert [entry["parts"] for entry in provenance["splits"]] == [["codec", "k-means"], ["fine stage"], ["w2v-BERT"]]
     again = with_splits(provenance, {"fine stage": one, "codec": None})
-    assert [entry["parts"] for entry in again["splits"]] == [["k-means", "fine stage"]]
-    assert list(splits_by_part(again, "x")) == ["k-means", "fine stage"] and again["data"] == ["x"]
+    assert [entry["parts"] for entry in again["splits"]] == [["k-means", "fine stage"], ["w2v-BERT", "codec"]]
+    found = splits_by_part(json.loads(json.dumps(again)), "x")
+    assert {part for part, splits in found.items() if splits is None} == {"w2v-BERT", "codec"}
+    assert found["k-means"] == found["fine stage"] and again["data"] == ["x"]
     for damaged in (7, {}, [7], [{}], [{"parts": 7, "splits": one}], [{"parts": ["codec"], "splits": [{}]}]):
         with pytest.raises(UserError, match="damaged or of another version"):
             splits_by_part({"splits": damaged}, "x")
+
+
+def test_what_a_run_began_with_counts_too(system, roots, cache):
+    """A codec that held the right speakers out, and took its first values from one that did not."""
+    first, second = (to_plain([open_corpus("folder", roots["folder"], HELDOUT, seed).split]) for seed in (3, 0))
+    meta = {"splits": second, "origin": {"workdir": "a", "splits": first, "origin": {"workdir": "b"}}}
+    found = splits_of_run("codec", meta)
+    assert found == {"codec": second, "codec's origin": first, "codec's origin's origin": None}
+    bundle = trained(system, open_corpus("folder", roots["folder"], HELDOUT))
+    bundle = dataclasses.replace(bundle, provenance=with_splits(bundle.provenance, found))
+    data = data_of(roots, "folder", cache)
+    with pytest.raises(UserError, match="the codec's origin was trained on"):
+        heldout_claim(bundle, data)
+    # Trained anew, from nothing, or from a run that held the same speakers out.
+    anew = with_splits(bundle.provenance, splits_of_run("codec", {"splits": second}))
+    assert heldout_claim(dataclasses.replace(bundle, provenance=anew), data).state == REPRODUCED
+    of_same = with_splits(anew, splits_of_run("codec", {"splits": second, "origin": {"splits": second}}))
+    assert heldout_claim(dataclasses.replace(bundle, provenance=of_same), data).state == REPRODUCED
+    unknown = with_splits(anew, splits_of_run("codec", {"splits": second, "origin": {"workdir": "a"}}))
+    claim = heldout_claim(dataclasses.replace(bundle, provenance=unknown), data)
+    assert claim.state == UNKNOWN and claim.reason.endswith("with the codec's origin")
 
 
 @pytest.fixture(scope="module")
