@@ -179,7 +179,7 @@ def choose_prompts(recordings: Sequence[Recording], extent: Extent) -> Chosen:
     if seen_told:
         notes.append(
             f"no held-out recording of {lengths} has a transcript: {len(seen_told)} of {len(chosen)} prompts are "
-            "transcribed recordings of speakers heard in training"
+            "transcribed recordings that are not held out"
         )
     if (missing := min(FEWEST_PROMPTS, extent.prompts or FEWEST_PROMPTS) - len(chosen)) > 0:
         added = _fitting([r for r in seen if r not in chosen], missing, extent)

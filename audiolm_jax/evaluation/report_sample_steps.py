@@ -337,13 +337,13 @@ def _unheard(recordings: Sequence[Recording]) -> Chosen:
     heldout = tuple(recording for recording in recordings if recording.heldout)
     if heldout:
         return Chosen(heldout)
-    return Chosen(tuple(recordings), ("the speakers were heard in training, perhaps in that of the detector too",))
+    return Chosen(tuple(recordings), ("nothing is held out: the detector may have heard these speakers too",))
 
 
 def _seen_notes(material: Material) -> tuple[str, ...]:
     recordings = material.prompts.recordings
     seen = sum(not recording.heldout for recording in recordings)
-    notes = (f"{seen} of {len(recordings)} recordings are of speakers heard in training",) if seen else ()
+    notes = (f"{seen} of {len(recordings)} recordings are not held out",) if seen else ()
     return (*notes, *material.claim.notes)
 
 

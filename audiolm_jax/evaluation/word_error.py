@@ -231,7 +231,7 @@ def _notes_on_hearing(
     if digits := sum(has_digits(comparison.reference) for comparison in first):
         notes.append(f"{digits} transcripts hold digits that the normalisation does not spell")
     if seen := sum(not comparison.recording.heldout for comparison in first):
-        notes.append(f"{seen} of {len(first)} recordings are of speakers heard in training")
+        notes.append(f"{seen} of {len(first)} recordings are not held out")
     return notes
 
 

@@ -98,7 +98,7 @@ def test_without_transcripts_of_held_out_speakers_others_join_them(four_seconds)
     chosen = choose_prompts(heldout + seen, QUICK)
     assert len(chosen.recordings) == QUICK.prompts == 12
     assert sum(r.heldout for r in chosen.recordings) == sum(bool(r.text) for r in chosen.recordings) == 6
-    assert "6 of 12 prompts are transcribed recordings of speakers heard in training" in chosen.notes[0]
+    assert "6 of 12 prompts are transcribed recordings that are not held out" in chosen.notes[0]
     everything = choose_prompts(heldout + seen, dataclasses.replace(FULL, seen_prompts=7))
     assert len(everything.recordings) == 9 + 7
 

@@ -111,7 +111,7 @@ def test_other_speakers_are_taken_where_no_held_out_words_are_known(speech, tmp_
     assert code == 0 and len(asked.recordings) == 4
     assert figures["notes"] == [
         "no held-out recording of 4 to 10 s has a transcript",
-        "4 of 4 recordings are of speakers heard in training",
+        "4 of 4 recordings are not held out",
     ]
 
 

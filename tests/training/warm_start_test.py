@@ -72,9 +72,9 @@ def test_what_a_run_began_with_stays_with_its_checkpoints_and_a_resumed_run_igno
     meta = load_params(tmp_path)[1]
     assert meta["step"] == 6 and meta["origin"]["step"] == 10
     # What the runs before had heard stays in the weights, so it is handed on.
-    second, third = tmp_path / "second", tmp_path / "third"
-    train(NEW_SCHEDULE, TinyFeed(), second, AT_ONCE, warm_start=init_from(str(tmp_path)), meta={"splits": ["some"]})
-    train(NEW_SCHEDULE, TinyFeed(), third, AT_ONCE, warm_start=init_from(str(second)))
+    second, third, one = tmp_path / "second", tmp_path / "third", dataclasses.replace(OPTIONS, steps=1)
+    train(NEW_SCHEDULE, TinyFeed(), second, one, warm_start=init_from(str(tmp_path)), meta={"splits": ["some"]})
+    train(NEW_SCHEDULE, TinyFeed(), third, one, warm_start=init_from(str(second)))
     origin = load_params(third)[1]["origin"]
     assert origin["splits"] == ["some"] and origin["origin"]["workdir"] == str(tmp_path)
     assert origin["origin"]["origin"]["workdir"] == str(workdir)
