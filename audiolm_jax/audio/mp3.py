@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from audiolm_jax.audio.contents import Contents, cut_short, damaged
-from audiolm_jax.audio.mpeg_frame import HEADER_BYTES, LAYER_3, FrameHeader, header_at, info_frame
+from audiolm_jax.audio.mpeg_frame import HEADER_BYTES, LAYER_3, FrameHeader, header_at, info_frame, overruns
 from audiolm_jax.audio.source import Source
 from audiolm_jax.audio.tags import id3v2_bytes
 from audiolm_jax.errors import UserError
@@ -62,8 +62,8 @@ def read_mp3(source: Source) -> Contents | None:
 
     A last frame that is not whole is left out, unless the encoder's tag says that more should be there.
 
-    Raises UserError if the file ends before that tag says, if something that is no frame stands between frames, or if
-    the rate or the number of channels changes on the way.
+    Raises UserError if the file ends before that tag says, if something that is no frame stands between frames, if a
+    frame is longer than its bytes, or if the rate or the number of channels changes on the way.
     """
     first = _first_frame(source)
     if first is None:
@@ -109,6 +109,9 @@ def _count(source: Source, data: bytes, start: int) -> _Frames:
                 # Only the first is about this file; others come with files that were put together.
                 if position == start:
                     frames.info, frames.info_start = info, position
+            elif header.layer == LAYER_3 and overruns(data, position, header):
+                # The decoder would go on with what happens to stand in its memory.
+                raise damaged(source, f"the MP3 frame at byte {position} is longer than its bytes")
             elif frames.runs and frames.runs[-1][1] == position:
                 frames.runs[-1][1] = stop
                 frames.count += 1

@@ -69,6 +69,27 @@ def _header(word: int) -> FrameHeader | None:
     return FrameHeader((version, layer, rate, is_mono), num_bytes, num_samples, side_bytes)
 
 
+def overruns(data: bytes, position: int, header: FrameHeader) -> bool:
+    """Whether a frame of layer III says that its sound takes more bits than there are for it.
+
+    They are those of the frame and of as many bytes of the frames before it as it draws on.
+    """
+    version, _, _, is_mono = header.kind
+    channels = 1 if is_mono else 2
+    if version == _VERSION_1:
+        begin_bits, skipped_bits, parts, part_bits = 9, (5 if is_mono else 3) + 4 * channels, 2 * channels, 59
+    else:
+        begin_bits, skipped_bits, parts, part_bits = 8, channels, channels, 63
+    start = position + HEADER_BYTES + (0 if data[position + 1] & 1 else 2)
+    side = int.from_bytes(data[start : start + header.side_bytes])
+    left_bits = 8 * header.side_bytes - begin_bits
+    main_bytes = (side >> left_bits) + position + header.num_bytes - start - header.side_bytes
+    left_bits -= skipped_bits
+    # Each part begins with the number of its bits.
+    sound_bits = sum(side >> (left_bits - number * part_bits - 12) & 0xFFF for number in range(parts))
+    return sound_bits > 8 * main_bytes
+
+
 def info_frame(first: bytes, num_frames: int) -> bytes:
     """A frame of layer III that holds no sound but tells how many frames follow (Xing's tag).
 

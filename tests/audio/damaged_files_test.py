@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.audio import decode_audio, read_audio, read_header, read_ranges
+from audiolm_jax.audio.mpeg_frame import header_at
 from audiolm_jax.audio.source import Source
 from audiolm_jax.errors import UserError
 from tests.audio.sound_files import (
@@ -119,6 +120,16 @@ def test_mp3_that_ends_before_its_tag_says(tmp_path):
     assert refusal(tmp_path / "x.mp3", b"".join(mp3_frames(data)[:-1])).startswith("is cut short")
     at = max(data.find(b"Xing"), data.find(b"Info"))
     assert refusal(tmp_path / "x.mp3", with_number(data, at + 8, 2**32 - 1, ">I")).startswith("is cut short")
+
+
+@pytest.mark.parametrize("rate_hz, channels", [(44_100, 1), (44_100, 2), (22_050, 1), (22_050, 2)])
+def test_mp3_with_a_frame_that_is_longer_than_its_bytes(tmp_path, rate_hz, channels):
+    frames = mp3_frames(variable_mp3(2.0, rate_hz, channels))[1:]
+    # All bits of all lengths, in one frame; how it begins stays.
+    side_bytes = header_at(frames[9], 0).side_bytes
+    wild = frames[9][:5] + b"\xff" * (side_bytes - 1) + frames[9][4 + side_bytes :]
+    told = refusal(tmp_path / "x.mp3", b"".join([*frames[:9], wild, *frames[10:]]))
+    assert f"byte {sum(map(len, frames[:9]))} is longer than its bytes" in told
 
 
 def test_mp3_with_a_hole_or_another_rate(tmp_path):
