@@ -8,10 +8,10 @@ behind a tag that is right.
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from audiolm_jax.audio.contents import Contents, cut_short, damaged
-from audiolm_jax.audio.mpeg_frame import HEADER_BYTES, LAYER_3, FrameHeader, header_at, info_frame, overruns
+from audiolm_jax.audio.mpeg_frame import HEADER_BYTES, LAYER_3, FrameHeader, SideInfo, header_at, info_frame, side_info
 from audiolm_jax.audio.source import Source
 from audiolm_jax.audio.tags import id3v2_bytes
 from audiolm_jax.errors import UserError
@@ -48,6 +48,7 @@ class _Frames:
         count: frames with sound.
         info: of the frame before them; None if there is none.
         info_start: position of that frame.
+        silenced: [start, stop) in bytes of the side information of frames whose sound is lost.
     """
 
     first: FrameHeader
@@ -55,12 +56,14 @@ class _Frames:
     count: int = 0
     info: _Info | None = None
     info_start: int = 0
+    silenced: list[tuple[int, int]] = field(default_factory=list)
 
 
 def read_mp3(source: Source) -> Contents | None:
     """The frames of a file behind a right count of them; None if it holds no MPEG audio.
 
-    A last frame that is not whole is left out, unless the encoder's tag says that more should be there.
+    A last frame that is not whole is left out, unless the encoder's tag says that more should be there. Frames at the
+    beginning of a piece of a longer stream are silent where their sound began before it.
 
     Raises UserError if the file ends before that tag says, if something that is no frame stands between frames, if a
     frame is longer than its bytes, or if the rate or the number of channels changes on the way.
@@ -83,13 +86,13 @@ def read_mp3(source: Source) -> Contents | None:
         if frames.info.num_frames == frames.count:
             # Right, and it may tell too how much of the first and the last frame is no sound.
             frames.runs.insert(0, [frames.info_start, frames.info_start + _num_bytes(data, frames.info_start)])
-            return Contents(Source(source.path, _joined(data, frames.runs)))
+            return Contents(Source(source.path, _joined(data, frames)))
     if frames.first.layer == LAYER_3:
         header = data[frames.runs[0][0] : frames.runs[0][0] + HEADER_BYTES]
-        return Contents(Source(source.path, info_frame(header, frames.count) + _joined(data, frames.runs)))
+        return Contents(Source(source.path, info_frame(header, frames.count) + _joined(data, frames)))
     # Layers I and II have no such tag. The decoder takes all frames to be as long as the first, and stops there, so it
     # is given zeros for what it would miss.
-    joined = _joined(data, frames.runs)
+    joined = _joined(data, frames)
     missing = max(0, (frames.count + 1) * frames.first.num_bytes - len(joined))
     return Contents(
         Source(source.path, joined + bytes(missing)), num_samples=frames.count * frames.first.num_samples
@@ -100,6 +103,7 @@ def _count(source: Source, data: bytes, start: int) -> _Frames:
     """Walks over the frames from the first one on."""
     position, kind = start, header_at(data, start).kind
     frames = _Frames(header_at(data, start), [])
+    earlier_bytes = 0
     while True:
         header = header_at(data, position)
         stop = position + header.num_bytes if header is not None else position
@@ -109,15 +113,14 @@ def _count(source: Source, data: bytes, start: int) -> _Frames:
                 # Only the first is about this file; others come with files that were put together.
                 if position == start:
                     frames.info, frames.info_start = info, position
-            elif header.layer == LAYER_3 and overruns(data, position, header):
-                # The decoder would go on with what happens to stand in its memory.
-                raise damaged(source, f"the MP3 frame at byte {position} is longer than its bytes")
-            elif frames.runs and frames.runs[-1][1] == position:
-                frames.runs[-1][1] = stop
-                frames.count += 1
             else:
-                frames.runs.append([position, stop])
-                frames.first = header if not frames.count else frames.first
+                if header.layer == LAYER_3:
+                    earlier_bytes = _check_sound(source, frames, side_info(data, position, header), earlier_bytes)
+                if frames.runs and frames.runs[-1][1] == position:
+                    frames.runs[-1][1] = stop
+                else:
+                    frames.runs.append([position, stop])
+                    frames.first = header if not frames.count else frames.first
                 frames.count += 1
             position = stop
         elif (tag_bytes := _tag_bytes(data, position)) and position + tag_bytes <= len(data):
@@ -126,6 +129,22 @@ def _count(source: Source, data: bytes, start: int) -> _Frames:
             break
     _refuse_more(source, data, position, kind)
     return frames
+
+
+def _check_sound(source: Source, frames: _Frames, side: SideInfo, earlier_bytes: int) -> int:
+    """Looks whether the bytes of a frame's sound are there, of which `earlier_bytes` may be in the frames before.
+
+    Where they are not, the decoder would go on with what happens to stand in its memory, each time with something else.
+
+    Returns:
+        Bytes in which the sound of the next frame may begin.
+    """
+    if side.earlier_bytes > earlier_bytes:
+        # Cut out of a longer stream: the beginning of its sound is lost.
+        frames.silenced.append((side.start, side.stop))
+    elif side.sound_bits > 8 * (side.earlier_bytes + side.own_bytes):
+        raise damaged(source, f"the sound of the MP3 frame before byte {side.stop} is longer than its bytes")
+    return earlier_bytes + max(side.own_bytes, 0)
 
 
 def _refuse_more(source: Source, data: bytes, position: int, kind: tuple) -> None:
@@ -201,5 +220,11 @@ def _num_bytes(data: bytes, position: int) -> int:
     return header_at(data, position).num_bytes
 
 
-def _joined(data: bytes, runs: list[list[int]]) -> bytes:
-    return b"".join(data[start:stop] for start, stop in runs)
+def _joined(data: bytes, frames: _Frames) -> bytes:
+    """The frames one after the other; one whose sound is lost says that it has none. Others may draw on its bytes."""
+    if frames.silenced:
+        changed = bytearray(data)
+        for start, stop in frames.silenced:
+            changed[start:stop] = bytes(stop - start)
+        data = bytes(changed)
+    return b"".join(data[start:stop] for start, stop in frames.runs)

@@ -3,6 +3,7 @@
 import functools
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 HEADER_BYTES = 4
 _VERSION_1 = 3  # as the header writes it; 2 is MPEG-2, 0 is MPEG-2.5
@@ -69,25 +70,40 @@ def _header(word: int) -> FrameHeader | None:
     return FrameHeader((version, layer, rate, is_mono), num_bytes, num_samples, side_bytes)
 
 
-def overruns(data: bytes, position: int, header: FrameHeader) -> bool:
-    """Whether a frame of layer III says that its sound takes more bits than there are for it.
+class SideInfo(NamedTuple):
+    """Where the sound of a frame of layer III is.
 
-    They are those of the frame and of as many bytes of the frames before it as it draws on.
+    Attributes:
+        start, stop: of the side information itself, positions in the file.
+        earlier_bytes: of the frames before, with which the sound begins.
+        own_bytes: behind the side information.
+        sound_bits: that the sound takes.
     """
+
+    start: int
+    stop: int
+    earlier_bytes: int
+    own_bytes: int
+    sound_bits: int
+
+
+def side_info(data: bytes, position: int, header: FrameHeader) -> SideInfo:
+    """The side information of a frame of layer III that begins at a position."""
     version, _, _, is_mono = header.kind
     channels = 1 if is_mono else 2
     if version == _VERSION_1:
-        begin_bits, skipped_bits, parts, part_bits = 9, (5 if is_mono else 3) + 4 * channels, 2 * channels, 59
+        earlier_bits, skipped_bits, parts, part_bits = 9, (5 if is_mono else 3) + 4 * channels, 2 * channels, 59
     else:
-        begin_bits, skipped_bits, parts, part_bits = 8, channels, channels, 63
+        earlier_bits, skipped_bits, parts, part_bits = 8, channels, channels, 63
     start = position + HEADER_BYTES + (0 if data[position + 1] & 1 else 2)
-    side = int.from_bytes(data[start : start + header.side_bytes])
-    left_bits = 8 * header.side_bytes - begin_bits
-    main_bytes = (side >> left_bits) + position + header.num_bytes - start - header.side_bytes
+    stop = start + header.side_bytes
+    bits = int.from_bytes(data[start:stop])
+    left_bits = 8 * header.side_bytes - earlier_bits
+    earlier_bytes = bits >> left_bits
     left_bits -= skipped_bits
     # Each part begins with the number of its bits.
-    sound_bits = sum(side >> (left_bits - number * part_bits - 12) & 0xFFF for number in range(parts))
-    return sound_bits > 8 * main_bytes
+    sound_bits = sum(bits >> (left_bits - number * part_bits - 12) & 0xFFF for number in range(parts))
+    return SideInfo(start, stop, earlier_bytes, position + header.num_bytes - stop, sound_bits)
 
 
 def info_frame(first: bytes, num_frames: int) -> bytes:

@@ -129,7 +129,7 @@ def test_mp3_with_a_frame_that_is_longer_than_its_bytes(tmp_path, rate_hz, chann
     side_bytes = header_at(frames[9], 0).side_bytes
     wild = frames[9][:5] + b"\xff" * (side_bytes - 1) + frames[9][4 + side_bytes :]
     told = refusal(tmp_path / "x.mp3", b"".join([*frames[:9], wild, *frames[10:]]))
-    assert f"byte {sum(map(len, frames[:9]))} is longer than its bytes" in told
+    assert "is longer than its bytes" in told
 
 
 def test_mp3_with_a_hole_or_another_rate(tmp_path):

@@ -116,6 +116,19 @@ def test_mp3_of_variable_rate_without_its_encoders_tag(tmp_path, rate_hz, channe
     np.testing.assert_allclose(samples[lag : lag + len(with_tag)], with_tag, atol=2e-3)
 
 
+@pytest.mark.parametrize("rate_hz", [44_100, 22_050, 8_000])
+def test_mp3_cut_out_of_a_longer_stream_begins_with_silence(tmp_path, rate_hz):
+    """Its first frames draw on bytes that are not there; the decoder would take them from anywhere."""
+    frames = mp3_frames(variable_mp3(4.0, rate_hz))
+    frame_samples = 1152 if rate_hz == 44_100 else 576
+    whole = read_everywhere(tmp_path / "whole.mp3", b"".join(frames[1:]))
+    part = read_everywhere(tmp_path / "x.mp3", b"".join(frames[41:]))
+    assert len(part) == len(whole) - 40 * frame_samples
+    assert not part[: frame_samples - 529].any()
+    settled = 25 * frame_samples
+    np.testing.assert_allclose(part[settled:], whole[40 * frame_samples + settled :], atol=1e-6)
+
+
 def test_mp3_after_zeros_and_foreign_bytes(tmp_path):
     plain = read_everywhere(tmp_path / "plain.mp3", variable_mp3(2.0))
     for number, before in enumerate((bytes(5), bytes(100_000), b"\xff\xfb\x90" * 7, b"words, not sound" * 100)):
