@@ -9,6 +9,8 @@ from audiolm_jax.errors import UserError, shown
 
 HEADER = "#file onset offset #phone prev-phone next-phone speaker"
 _COLUMNS = ("file", "onset", "offset", "phone", "prev-phone", "next-phone", "speaker")
+# Years; frames are counted from times, and numbers without bound overflow.
+_LONGEST_SECONDS = 1e9
 _OTHER_NAMES = {
     "filename": "file",
     "prev": "prev-phone",
@@ -125,7 +127,7 @@ def _seconds(path: Path, rows: list[tuple[int, list[str]]], column: int) -> np.n
         seconds = np.array([float(fields[column]) for _, fields in rows])
     except ValueError:
         seconds = np.array([_or_nan(fields[column]) for _, fields in rows])
-    if (wrong := np.flatnonzero(~np.isfinite(seconds))).size:
+    if (wrong := np.flatnonzero(~(np.abs(seconds) <= _LONGEST_SECONDS))).size:
         number, fields = rows[wrong[0]]
         raise UserError(f"{path}, line {number}: {shown(fields[column])} is not a time in seconds")
     return seconds

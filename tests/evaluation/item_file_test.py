@@ -61,6 +61,7 @@ def test_lines_end_where_a_text_file_has_line_ends(tmp_path):
         (HEADER + "a 1 2 aa s n ben\n\na one 2 aa s n ben\n", "line 4: 'one'"),
         (HEADER + "a 1 nan aa s n ben\n", "line 2: 'nan'"),
         (HEADER + "a 1 inf aa s n ben\n", "line 2: 'inf'"),
+        (HEADER + "a 1 1e308 aa s n ben\n", "line 2: '1e308' is not a time"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_where(text, words, tmp_path):

@@ -49,7 +49,6 @@ def take_memory():
         (lambda: None, READ, ""),
         (lambda: refuse("x is damaged; copy it again"), REFUSED, "x is damaged; copy it again"),
         (lambda: refuse("two\nlines"), FAULT, "not one clear line"),
-        (lambda: refuse("x" * 5000), FAULT, "not one clear line"),
         (lambda: refuse(""), FAULT, "not one clear line"),
         (lambda: 1 // 0, FAULT, "ZeroDivisionError at text_and_weights_test.py"),
         (take_long, FAULT, "too slow at text_and_weights_test.py"),
