@@ -136,8 +136,8 @@ class ClipFeed:
     balance_classes: bool = True
     eval_hop_seconds: Positive = 0.5
     max_eval_windows: Count = 32
-    cache_bytes: int = 2 << 30
-    num_threads: int = 2
+    cache_bytes: Whole = 2 << 30
+    num_threads: Count = 2
 
     def __post_init__(self):
         if min(self.crop_samples, self.batch_size, self.max_eval_windows) < 1:

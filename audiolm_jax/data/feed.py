@@ -62,9 +62,9 @@ class AudioFeed:
     balance_speakers: bool = True
     weights: tuple[float, ...] | None = None
     gain_db: tuple[float, float] | None = None
-    cache_bytes: int = 2 << 30
-    num_threads: int = 2
-    num_workers: int = 0
+    cache_bytes: Whole = 2 << 30
+    num_threads: Count = 2
+    num_workers: Whole = 0
 
     def __post_init__(self):
         if not self.corpora:

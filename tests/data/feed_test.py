@@ -318,7 +318,7 @@ def test_token_feed_refuses_what_does_not_fit(token_dirs, tmp_path):
     other = write_folder(tmp_path / "other", {"p": 2, "q": 2}, sizes=dataclasses.replace(SIZES, codec_fingerprint="cc"))
     with pytest.raises(UserError, match="different tokenizers"):
         token_feed((token_dirs[0], str(other))).example(0)
-    with pytest.raises(UserError, match="manifest.json is missing"):
+    with pytest.raises(UserError, match="holds no token records; give a folder that `audiolm tokenize` wrote"):
         token_feed((str(tmp_path),)).example(0)
     wrong = dataclasses.replace(STAGES[0], layout=dataclasses.replace(STAGES[0].layout, semantic_vocab=99))
     with pytest.raises(UserError, match="semantic_vocab = 99"):
