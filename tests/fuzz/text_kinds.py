@@ -12,7 +12,7 @@ from audiolm_jax.evaluation.item_file import frame_spans, read_item_file
 from audiolm_jax.evaluation.scores import ScoredRecording, ScoreFile, read_scores
 from audiolm_jax.evaluation.text_normalisation import normalise
 from audiolm_jax.evaluation.transcripts import read_transcripts
-from audiolm_jax.training import experiment
+from audiolm_jax.training import configuration, experiment
 from tests.evaluation.abx_data import HEADER, made_rows
 from tests.evaluation.zerospeech_files import (
     LEXICAL_COLUMNS,
@@ -113,7 +113,7 @@ def _read_score_files(folder: Path) -> None:
 
 
 def _gin_files() -> dict[str, bytes]:
-    [root, *_] = experiment.search_paths()
+    [root, *_] = configuration.search_paths()
     return {f"{name}.gin": (root / "gin" / "exp" / f"{name}.gin").read_bytes() for name in _EXPERIMENTS}
 
 

@@ -85,6 +85,8 @@ def test_a_directory_without_a_checkpoint_takes_another_configuration(tmp_path, 
 )
 def test_a_refused_first_start_leaves_no_directory(tmp_path, monkeypatch, name, data, overrides, message):
     monkeypatch.chdir(tmp_path)
+    for speaker in ("a", "b"):
+        write_recording(tmp_path / "speech" / speaker / "x.wav", ramp(16_000))
     with pytest.raises(UserError, match=message):
         experiment.train(name, "work", overrides, data)
     assert not (tmp_path / "work").exists()
