@@ -1,11 +1,11 @@
 """The kinds of published models that can be imported."""
 
 from audiolm_jax.errors import UserError, shown
-from audiolm_jax.pretrained import dac, encodec, hubert, mimi, w2v_bert2
+from audiolm_jax.pretrained import dac, encodec, hubert, lyra, mimi, w2v_bert2
 from audiolm_jax.pretrained.kind import Kind
 
 KINDS: tuple[Kind, ...] = (
-    hubert.KIND, hubert.WAV2VEC2_KIND, w2v_bert2.KIND, encodec.KIND, dac.KIND, mimi.KIND
+    hubert.KIND, hubert.WAV2VEC2_KIND, w2v_bert2.KIND, encodec.KIND, dac.KIND, mimi.KIND, lyra.KIND
 )  # fmt: skip
 
 # What their authors publish the weights under, for folders without a model card.
@@ -16,6 +16,7 @@ PUBLISHED_LICENCES = {
     "encodec": "CC-BY-NC-4.0",
     "dac": "MIT",
     "mimi": "CC-BY-4.0",
+    "lyra": "Apache-2.0",
 }
 
 

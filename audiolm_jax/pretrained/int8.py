@@ -1,0 +1,78 @@
+"""Int8 arithmetic as LiteRT's kernels do it, in float32: for published networks that were trained to be run so.
+
+A signal on a grid is counted in whole steps from the grid's zero point, so that silence is 0 like elsewhere. Products of
+two of them and their sums stay below 2^24 in every network here, so float32 holds them exactly, in any order, and only
+what is rounded on purpose is rounded.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# The multipliers of XNNPACK's kernels are whole numbers over a power of two: of a leaky ReLU over 256, of a sum such
+# that the greater one has 21 bits.
+_LEAKY_DENOMINATOR = 256.0
+_SUM_BITS = 20
+
+
+class Grid(NamedTuple):
+    """Where the 256 values of an int8 tensor lie: `scale` between two of them, `zero_point` (-128 to 127) is 0.
+
+    Both float32, broadcast against [B, T, C].
+    """
+
+    scale: jax.Array
+    zero_point: jax.Array
+
+
+class Signal(NamedTuple):
+    """float32[B, T, C]: as it is, or on a grid and then in steps."""
+
+    values: jax.Array
+    grid: Grid | None = None
+
+
+def real(signal: Signal) -> jax.Array:
+    """float32[B, T, C] in the signal's own unit."""
+    return signal.values if signal.grid is None else signal.values * signal.grid.scale
+
+
+def on_grid(values: jax.Array, grid: Grid) -> Signal:
+    """The nearest values of the grid, the even one of two; what lies beyond its ends becomes an end."""
+    return Signal(_held(jnp.round(values * (1.0 / grid.scale)), grid), grid)
+
+
+def from_products(sums: jax.Array, scale: jax.Array, grid: Grid) -> Signal:
+    """What a convolution gives on a grid, of sums of products in steps of `scale`."""
+    return Signal(_held(jnp.round(sums * (scale / grid.scale)), grid), grid)
+
+
+def leaky_relu(x: Signal, slope: float, grid: Grid | None) -> Signal:
+    """x where it is positive, slope * x elsewhere; of a signal on a grid on the given one."""
+    if x.grid is None:
+        return Signal(jnp.where(x.values >= 0, x.values, x.values * slope))
+    ratio = x.grid.scale / grid.scale
+    multiplier = jnp.where(x.values >= 0, ratio, ratio * jnp.float32(slope))
+    multiplier = jnp.round(_LEAKY_DENOMINATOR * multiplier)
+    return Signal(_held(jnp.floor(x.values * multiplier / _LEAKY_DENOMINATOR + 0.5), grid), grid)
+
+
+def add(x: Signal, y: Signal, grid: Grid | None) -> Signal:
+    """x + y, on the given grid where one of them is on one."""
+    if grid is None:
+        return Signal(x.values + y.values)
+    if x.grid is None or y.grid is None:
+        return on_grid(real(x) + real(y), grid)
+    ratios = x.grid.scale / grid.scale, y.grid.scale / grid.scale
+    shift = _SUM_BITS + 1 - jnp.frexp(jnp.maximum(*ratios))[1]
+    # Powers of two are made of whole numbers: what a device takes for exp2 need not be exact.
+    power = jnp.left_shift(jnp.int32(1), shift)
+    multipliers = [jnp.round(ratio * power.astype(jnp.float32)).astype(jnp.int32) for ratio in ratios]
+    total = x.values.astype(jnp.int32) * multipliers[0] + y.values.astype(jnp.int32) * multipliers[1]
+    rounded = jnp.right_shift(total + jnp.right_shift(power, 1), shift)
+    return Signal(_held(rounded.astype(jnp.float32), grid), grid)
+
+
+def _held(steps: jax.Array, grid: Grid) -> jax.Array:
+    return jnp.clip(steps, -128.0 - grid.zero_point, 127.0 - grid.zero_point)
