@@ -49,6 +49,8 @@ EXTRAS = {
     "quality": ["pesq>=0.0.4,<0.1", "pystoi>=0.4.1,<0.5"],
     # ViSQOL's lattice mapping, beside `eval`.
     "lattice": ["ai-edge-litert>=2.1.5,<3"],
+    # The reader of Lyra V2's files, for `audiolm import lyra`.
+    "lyra": ["ai-edge-litert>=2.1.5,<3"],
     # Speech recognition with Whisper in CTranslate2's format, in place of pocketsphinx.
     "whisper": ["faster-whisper>=1.2,<2"],
     # Speech recognition with a model of Hugging Face's formats, in place of pocketsphinx.

@@ -272,18 +272,31 @@ def _parser() -> argparse.ArgumentParser:
     bring = command(
         "import",
         commands.import_model,
-        "Take a published model from its Hugging Face folder: HuBERT, wav2vec 2.0, w2v-BERT 2.0, EnCodec, DAC or Mimi. "
-        "With centroids an encoder becomes a semantic tokenizer. Nothing is downloaded, and nothing of it is run.",
+        "Take a published model from its Hugging Face folder: HuBERT, wav2vec 2.0, w2v-BERT 2.0, EnCodec, DAC or Mimi; "
+        "or Lyra V2 from its three .tflite files. With centroids an encoder becomes a semantic tokenizer. Nothing is "
+        "downloaded, and nothing of it is run.",
         "audiolm import models/hubert-base-ls960 --kmeans km500.bin --layer 9 --output work/hubert\n"
-        "  audiolm import models/encodec_24khz --num_quantizers 8 --output work/encodec",
+        "  audiolm import models/encodec_24khz --num_quantizers 8 --output work/encodec\n"
+        "  audiolm import lyra lyra/model_coeffs --join_levels 3 --num_quantizers 10 --output work/lyra",
     )
-    bring.add_argument("source", metavar="SOURCE", help="folder with config.json and model.safetensors")
+    bring.add_argument("kind", nargs="?", metavar="KIND", help="what SOURCE has to hold, such as lyra (default any)")
+    bring.add_argument(
+        "source", metavar="SOURCE", help="folder with config.json and model.safetensors, or with Lyra's .tflite files"
+    )
     bring.add_argument("--output", required=True, metavar="DIR", help="folder of the imported model")
     bring.add_argument("--kmeans", metavar="FILE", help="centroids of an encoder's layer: a joblib file, or .npy")
     bring.add_argument("--layer", type=arguments.whole, metavar="N", help="that they belong to, as transformers counts")
     bring.add_argument(
         "--num_quantizers", type=arguments.positive, metavar="N", help="levels of a codec's tokens (default all)"
     )
+    bring.add_argument(
+        "--join_levels", type=arguments.positive, metavar="N",
+        help="neighbouring levels of a Lyra that are one token: 2 make 256 codes, 3 make 4096 (default 1, 16 codes)",
+    )  # fmt: skip
+    bring.add_argument(
+        "--float_activations", action="store_true",
+        help="do not round what the int8 layers of a Lyra give; the tokens then differ from the published model's",
+    )  # fmt: skip
     bring.add_argument("--licence", help="of the weights (default that of the model card, or of the published model)")
     bring.add_argument("--overwrite", action="store_true", help="replace an imported model that is there")
     arguments.add_json(bring)

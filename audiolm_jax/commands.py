@@ -296,14 +296,23 @@ def codec(args: Namespace) -> int:
 
 
 def import_model(args: Namespace) -> int:
-    """Takes a published model from its Hugging Face folder."""
+    """Takes a published model from its Hugging Face folder, or from Lyra's files."""
     from audiolm_jax.pretrained.description import describe, describe_in_words
     from audiolm_jax.pretrained.imported_model import check_output, read_huggingface, write_imported
 
     # Before gigabytes are read.
     outputs.check_folder(args.output, arguments.inputs(args))
     check_output(args.output, args.overwrite)
-    model = read_huggingface(args.source, args.licence, args.kmeans, args.layer, args.num_quantizers)
+    model = read_huggingface(
+        args.source,
+        args.licence,
+        args.kmeans,
+        args.layer,
+        args.num_quantizers,
+        kind_name=args.kind,
+        join_levels=args.join_levels,
+        rounds_activations=not args.float_activations,
+    )
     written = write_imported(model, args.output, args.overwrite)
     if args.json != "-":
         print(describe_in_words(written))

@@ -15,7 +15,7 @@ _EXTRA_OF_PACKAGE = {
     "torch": "asr",
     "pesq": "quality",
     "pystoi": "quality",
-    "ai_edge_litert": "lattice",
+    "ai_edge_litert": "lyra",
 }
 
 

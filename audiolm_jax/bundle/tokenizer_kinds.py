@@ -38,6 +38,7 @@ _TITLES = {
     "encodec": "EnCodec",
     "dac": "DAC",
     "mimi": "Mimi",
+    "lyra": "Lyra V2",
 }
 
 

@@ -1,4 +1,4 @@
-"""Published models in pure JAX: HuBERT and wav2vec 2.0, w2v-BERT 2.0, EnCodec, DAC and Mimi.
+"""Published models in pure JAX: HuBERT and wav2vec 2.0, w2v-BERT 2.0, EnCodec, DAC, Mimi and Lyra V2.
 
     encoder = audiolm_jax.pretrained.load("work/hubert")  # what `audiolm import` wrote, or a Hugging Face folder
     features = encoder.features(samples, lengths, layer=9)

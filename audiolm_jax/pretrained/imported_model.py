@@ -9,6 +9,7 @@ An encoder may hold centroids too; it then is a semantic tokenizer.
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from audiolm_jax.pretrained.huggingface_folder import HuggingFaceFolder, open_hu
 from audiolm_jax.pretrained.kind import CODEC, ENCODER, Kind
 from audiolm_jax.pretrained.kinds import PUBLISHED_LICENCES, find_kind
 from audiolm_jax.pretrained.kmeans_file import read_centroids
+from audiolm_jax.pretrained.lyra_files import LyraFolder, is_lyra_folder
+from audiolm_jax.pretrained.lyra_network import LyraConfig
 from audiolm_jax.pretrained.weight_map import WeightMap, read_weights
 
 SCHEMA_VERSION = 1
@@ -105,29 +108,44 @@ def read_huggingface(
     kmeans: str | Path | None = None,
     layer: int | None = None,
     num_quantizers: int | None = None,
+    kind_name: str | None = None,
+    join_levels: int | None = None,
+    rounds_activations: bool = True,
 ) -> ImportedModel:
-    """The model of a Hugging Face folder.
+    """The model of a Hugging Face folder, or of the three files of Lyra V2.
 
     Args:
-        source: with config.json and weights.
+        source: with config.json and weights, or with Lyra's .tflite files.
         licence: of the weights; None for what its model card says, or else what such models are published under.
         kmeans: a file of centroids (joblib, as fairseq's recipes write it, or .npy) for an encoder.
         layer: that the centroids belong to.
         num_quantizers: levels that a codec's `encode` shall give; None for all that it has.
+        kind_name: what the folder has to hold; None for any kind.
+        join_levels: levels of a Lyra that are one token together; None for as many as in its config.json, or one.
+        rounds_activations: False for a Lyra whose int8 layers do not round what they give.
 
     Raises:
         UserError: a file is missing, damaged or would run code; the model is of no known kind, or of a variant that is
             not computed; its weights are not those that config.json describes; or centroids do not fit the layer.
+        ModuleNotFoundError: the files are Lyra's, and ai-edge-litert is not installed.
     """
-    folder = open_huggingface_folder(source)
+    folder = LyraFolder(Path(source)) if is_lyra_folder(source) else open_huggingface_folder(source)
     kind = find_kind(folder.config.get("model_type"), str(folder.path / "config.json"))
-    config, weight_map = _described(kind, folder, num_quantizers)
+    if kind_name is not None and kind_name != kind.name:
+        raise UserError(f"{folder.path} holds a {kind.name}, not a {kind_name}; check the folder")
+
+    def set_up(config: Any) -> Any:
+        config = _with_lyra_settings(kind, config, join_levels, rounds_activations)
+        return _with_levels(kind, config, num_quantizers)
+
+    config, weight_map = _described(kind, folder, set_up)
+    licence = _licence(folder, kind, licence)
     read = read_weights(folder.tensors(), weight_map, str(folder.path))
     return ImportedModel(
         kind=kind,
         config=config,
         params=read.params,
-        licence=_licence(folder, kind, licence),
+        licence=licence,
         origin=folder.origin,
         reference={"config": folder.config, "preprocessor": folder.preprocessor},
         left_out=read.left_out,
@@ -135,8 +153,10 @@ def read_huggingface(
     )
 
 
-def _described(kind: Kind, folder: HuggingFaceFolder, num_quantizers: int | None) -> tuple[Any, WeightMap]:
-    """Configuration and tensors of the model that the folder describes, with so many levels.
+def _described(
+    kind: Kind, folder: HuggingFaceFolder | LyraFolder, set_up: Callable[[Any], Any]
+) -> tuple[Any, WeightMap]:
+    """Configuration and tensors of the model that the folder describes, set up as it was asked for.
 
     Raises:
         UserError: it has what we do not compute, or numbers that are those of no model, such as heads of width 0.
@@ -144,7 +164,7 @@ def _described(kind: Kind, folder: HuggingFaceFolder, num_quantizers: int | None
     try:
         config = kind.read_config(folder.config, folder.preprocessor)
         kind.make(config)  # some that can be read cannot serve as a codec; that is told before gigabytes are read
-        config = _with_levels(kind, config, num_quantizers)
+        config = set_up(config)
         return config, kind.weight_map(config)
     except UserError:
         raise
@@ -153,8 +173,19 @@ def _described(kind: Kind, folder: HuggingFaceFolder, num_quantizers: int | None
                         "model's own config.json") from error
 
 
-def _licence(folder: HuggingFaceFolder, kind: Kind, given: str | None) -> str:
+def _licence(folder: HuggingFaceFolder | LyraFolder, kind: Kind, given: str | None) -> str:
     return given or folder.licence or PUBLISHED_LICENCES[kind.name]
+
+
+def _with_lyra_settings(kind: Kind, config: Any, join_levels: int | None, rounds_activations: bool) -> Any:
+    if join_levels is None and rounds_activations:
+        return config
+    if kind.config_class is not LyraConfig:
+        raise UserError(f"--join_levels and --float_activations go with a lyra, but this is a {kind.name}")
+    if join_levels is not None:
+        levels = max(config.num_codebooks // join_levels, 1)
+        config = dataclasses.replace(config, join_levels=join_levels, num_quantizers=levels)
+    return config if rounds_activations else dataclasses.replace(config, rounds_activations=False)
 
 
 def _with_levels(kind: Kind, config: Any, num_quantizers: int | None) -> Any:

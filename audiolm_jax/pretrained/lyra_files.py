@@ -64,6 +64,9 @@ class LyraFolder:
             UserError: a file is missing, damaged or not the one of Lyra V2.
             ModuleNotFoundError: ai-edge-litert is not installed.
         """
+        missing = [name for name in NAMES if not (self.path / name).is_file()]
+        if missing:
+            raise UserError(f"{self.path} has no {missing[0]}; copy all of lyra/model_coeffs: {', '.join(NAMES)}")
         config = LyraConfig()
         encoder, quantizer, decoder = (_read_graph(self.path / name) for name in NAMES)
         return {
@@ -110,14 +113,14 @@ def _read_graph(path: Path) -> list[list[_Operator]]:
     """The operations of every part of a file, in the order they are computed."""
     # At import only: what was imported runs without it.
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    if not path.is_file():
-        raise UserError(f"{path.parent} has no {path.name}; copy the three files of lyra/model_coeffs: "
-                        f"{', '.join(NAMES)}")
     try:
         data = path.read_bytes()
-        Interpreter(model_content=data)  # checks that nothing points outside the file
+        # Checks that nothing points outside the file.
+        Interpreter(
+            model_content=data, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        )
         model = schema.ModelT.InitFromPackedBuf(data, 0)
         names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
         types = {

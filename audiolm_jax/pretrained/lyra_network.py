@@ -18,6 +18,7 @@ from audiolm_jax.pretrained.stream import WHOLE, ZERO, Cut, carried, left_edge
 
 # Sums of whole numbers are exact only in full float32, and what is rounded to a grid must not be coarse before.
 _EXACT = jax.lax.Precision.HIGHEST
+_UNROLLED_TERMS = 8
 # Where a residual unit begins to round: at what it is given, at its first activation, or behind its first pointwise
 # convolution.
 INPUT, ACTIVATION, POINTWISE = "input", "activation", "pointwise"
@@ -125,6 +126,12 @@ class Conv(_OnGrids):
     """Causal convolution [B, T, C_in] -> [B, T / S, C_out]; of a signal on a grid another on `output`.
 
     The kernel is [K, C_in / groups, C_out], with K a multiple of S; [K, C] where it is depthwise.
+
+    Attributes:
+        is_ordered: whether a sum begins with its bias, and goes on product after product in the order of the kernel, as
+            in LiteRT's kernels. A product of matrices adds in an order of its own, which depends on the length of the
+            recording. What it rounds otherwise does no harm, except where a grid follows: then one in some thousands of
+            frames would get other tokens.
     """
 
     features: int
@@ -133,6 +140,7 @@ class Conv(_OnGrids):
     dilation: int = 1
     groups: int = 1
     is_depthwise: bool = False
+    is_ordered: bool = False
 
     @nn.compact
     def __call__(self, x: Signal, cut: Cut) -> Signal:
@@ -143,28 +151,43 @@ class Conv(_OnGrids):
         pad = (self.kernel_size - 1) * self.dilation + 1 - self.stride
         values = carried(self, x.values, left_edge(x.values, pad, ZERO), cut)
         if x.grid is None:
-            return Signal(self._convolved(values, kernel) + bias)
+            return Signal(self._summed(values, kernel, bias))
         kernel_scale = self.param("kernel_scale", nn.initializers.ones, (self.features,))
         scale = x.grid.scale * kernel_scale
-        sums = self._convolved(values, jnp.round(kernel / kernel_scale)) + jnp.round(bias / scale)
+        # Sums of whole numbers are exact in any order.
+        sums = self._summed(values, jnp.round(kernel / kernel_scale), jnp.round(bias / scale))
         return int8.from_products(sums, scale, self.grid("output"))
 
-    def _convolved(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """A sum over shifts, each a product: XLA's convolutions with groups are slow on CPU."""
-        batch, _, width = x.shape
-        folded = self.kernel_size // self.stride
-        frames = x.shape[1] // self.stride - (folded - 1) * self.dilation
+    def _summed(self, x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+        """The sums [B, T / S, C_out] of padded values [B, T, C_in]."""
+        frames = x.shape[1] // self.stride - (self.kernel_size // self.stride - 1) * self.dilation
         if self.is_depthwise:
-            starts = [tap * self.dilation for tap in range(self.kernel_size)]
-            return sum(x[:, start : start + frames] * kernel[tap] for tap, start in enumerate(starts))
+            total = jnp.broadcast_to(bias, (x.shape[0], frames, self.features))
+            for tap in range(self.kernel_size):
+                start = tap * self.dilation
+                total = total + x[:, start : start + frames] * kernel[tap]
+            return total
+        columns = self._columns(x, frames)
+        terms, features = columns.shape[-1], self.features // self.groups
+        kernel = kernel.reshape(self.kernel_size, -1, self.groups, features).reshape(terms, self.groups, features)
+        bias = bias.reshape(self.groups, features)
+        if self.is_ordered:
+            columns = jnp.moveaxis(columns, -1, 0)[..., None]
+            start = jnp.broadcast_to(bias, (*columns.shape[1:4], features))
+            total = jax.lax.fori_loop(
+                0, terms, lambda term, total: total + columns[term] * kernel[term], start, unroll=_UNROLLED_TERMS
+            )
+        else:
+            total = jnp.einsum("btgk,kgo->btgo", columns, kernel, precision=_EXACT) + bias
+        return total.reshape(*total.shape[:2], self.features)
+
+    def _columns(self, x: jax.Array, frames: int) -> jax.Array:
+        """What each result is a sum over, [B, T, groups, K * C_in / groups]."""
+        batch, _, width = x.shape
         x = x.reshape(batch, -1, self.stride, self.groups, width // self.groups)
-        kernel = kernel.reshape(folded, self.stride, width // self.groups, self.groups, -1)
-        total = 0.0
-        for tap in range(folded):
-            start = tap * self.dilation
-            part = x[:, start : start + frames]
-            total += jnp.einsum("btsgi,sigo->btgo", part, kernel[tap], precision=_EXACT)
-        return total.reshape(batch, frames, self.features)
+        starts = [tap * self.dilation for tap in range(self.kernel_size // self.stride)]
+        x = jnp.concatenate([x[:, start : start + frames] for start in starts], axis=2)
+        return jnp.swapaxes(x, 2, 3).reshape(batch, frames, self.groups, -1)
 
 
 class UpConv(_OnGrids):
@@ -219,11 +242,13 @@ class ResidualUnit(_OnGrids):
 
     Attributes:
         rounds_from: INPUT, ACTIVATION or POINTWISE: from where on the signals are on grids; None for nowhere.
+        is_ordered: of its convolutions that are on no grid, see `Conv`.
     """
 
     config: LyraConfig
     dilation: int
     rounds_from: str | None
+    is_ordered: bool = False
 
     @nn.compact
     def __call__(self, x: Signal, cut: Cut) -> Signal:
@@ -233,12 +258,16 @@ class ResidualUnit(_OnGrids):
         if start == ACTIVATION:
             y = int8.on_grid(y.values, self.grid("input"))
         y = Conv(width, config.unit_kernel, 1, self.dilation, is_depthwise=True, name="depthwise")(y, cut)
-        y = Conv(width, 1, name="pointwise")(y, cut)
+        y = Conv(width, 1, is_ordered=self._orders(y), name="pointwise")(y, cut)
         if start == POINTWISE:
             y = int8.on_grid(y.values, self.grid("pointwise"))
         y = int8.leaky_relu(y, config.slope, None if y.grid is None else self.grid("inner"))
-        y = Conv(width, 1, groups=group_count(config, width), name="grouped")(y, cut)
+        groups = group_count(config, width)
+        y = Conv(width, 1, groups=groups, is_ordered=self._orders(y), name="grouped")(y, cut)
         return int8.add(x, y, None if y.grid is None else self.grid("sum"))
+
+    def _orders(self, x: Signal) -> bool:
+        return self.is_ordered and x.grid is None
 
 
 def _start(config: LyraConfig, part: str, block: int, unit: int) -> str | None:
@@ -257,15 +286,22 @@ class Encoder(_OnGrids):
         if num_steps is not None:
             x = jnp.where((jnp.arange(x.shape[1]) < num_steps[:, None])[..., None], x, 0)
         first, *strides = config.strides
-        x = Conv(config.widths[0], config.edge_kernel_strides * first, first, name="first")(Signal(x), cut)
+        is_ordered = config.rounds_activations
+        edge = config.edge_kernel_strides * first
+        x = Conv(config.widths[0], edge, first, is_ordered=is_ordered, name="first")(Signal(x), cut)
         for block, stride in enumerate(strides):
             for unit, dilation in enumerate(config.dilations):
                 start = _start(config, "encoder", block, unit)
-                x = ResidualUnit(config, dilation, start, name=f"block{block}_unit{unit}")(x, cut)
-            groups = group_count(config, config.widths[block])
+                x = ResidualUnit(config, dilation, start, is_ordered, name=f"block{block}_unit{unit}")(x, cut)
             x = self._activated(x, f"block{block}_down")
-            down = Conv(config.widths[block + 1], 2 * stride, stride, groups=groups, name=f"block{block}_down")
-            x = down(x, cut)
+            x = Conv(
+                config.widths[block + 1],
+                2 * stride,
+                stride,
+                groups=group_count(config, config.widths[block]),
+                is_ordered=is_ordered and x.grid is None,
+                name=f"block{block}_down",
+            )(x, cut)
         x = self._activated(x, "last")
         last = Conv(config.latent_dim, config.latent_kernel, groups=config.latent_groups, name="last")
         return int8.real(last(x, cut))
@@ -283,7 +319,13 @@ class Decoder(_OnGrids):
     def __call__(self, x: jax.Array, num_steps: jax.Array | None = None, cut: Cut = WHOLE) -> jax.Array:
         config = self.config
         first, *strides = config.strides
-        x = Conv(config.widths[-1], config.latent_kernel, groups=config.latent_groups, name="first")(Signal(x), cut)
+        x = Conv(
+            config.widths[-1],
+            config.latent_kernel,
+            groups=config.latent_groups,
+            is_ordered=config.rounds_activations,
+            name="first",
+        )(Signal(x), cut)
         mirrored = zip(reversed(strides), reversed(config.widths[:-1]), strict=True)
         frame_steps = 1
         for block, (stride, width) in enumerate(mirrored):
