@@ -129,7 +129,7 @@ def read_huggingface(
             not computed; its weights are not those that config.json describes; or centroids do not fit the layer.
         ModuleNotFoundError: the files are Lyra's, and ai-edge-litert is not installed.
     """
-    folder = LyraFolder(Path(source)) if is_lyra_folder(source) else open_huggingface_folder(source)
+    folder = open_source(source)
     kind = find_kind(folder.config.get("model_type"), str(folder.path / "config.json"))
     if kind_name is not None and kind_name != kind.name:
         raise UserError(f"{folder.path} holds a {kind.name}, not a {kind_name}; check the folder")
@@ -151,6 +151,15 @@ def read_huggingface(
         left_out=read.left_out,
         kmeans=_kmeans(kind, config, kmeans, layer),
     )
+
+
+def open_source(path: str | Path) -> HuggingFaceFolder | LyraFolder:
+    """What a folder with the files of a published model says of it.
+
+    Raises:
+        UserError: see `open_huggingface_folder`.
+    """
+    return LyraFolder(Path(path)) if is_lyra_folder(path) else open_huggingface_folder(path)
 
 
 def _described(

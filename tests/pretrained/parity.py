@@ -3,6 +3,7 @@
     python -m tests.pretrained.parity encodec                      the small model, random weights
     python -m tests.pretrained.parity encodec --size facebook/encodec_24khz
     python -m tests.pretrained.parity encodec --write_golden       what tests/pretrained/encodec_test.py compares with
+    python -m tests.pretrained.parity lyra --files DIR             the published files, run by LiteRT
 
 The reference is saved as a Hugging Face folder and read from there by our code. A golden folder holds config.json,
 preprocessor_config.json, model.safetensors and expected.safetensors: "wave.N" float32[T] for some lengths; of a codec
@@ -22,7 +23,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
-from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
+from audiolm_jax.pretrained.imported_model import open_source
 from audiolm_jax.pretrained.kind import CODEC, Kind
 from audiolm_jax.pretrained.weight_map import read_weights, write_weights
 
@@ -35,6 +36,7 @@ PLACES = {
     "encodec": ("encodec", "KIND", "reference_encodec"),
     "dac": ("dac", "KIND", "reference_dac"),
     "mimi": ("mimi", "KIND", "reference_mimi"),
+    "lyra": ("lyra", "KIND", "reference_lyra"),
 }
 # No multiples of any hop; the shortest last. Tokens of published sizes are compared over more frames, for one in some
 # thousands is a tie that every rounding settles anew.
@@ -81,7 +83,7 @@ def save_reference(model, extractor, folder: Path) -> None:
 
 def load(kind: Kind, folder: Path):
     """Our (object with the contract, parameters, weight map) of a folder."""
-    opened = open_huggingface_folder(folder)
+    opened = open_source(folder)
     config = kind.read_config(opened.config, opened.preprocessor)
     weight_map = kind.weight_map(config)
     read = read_weights(opened.tensors(), weight_map, str(folder))
@@ -178,10 +180,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=PLACES)
     parser.add_argument("--size", help="a published configuration by its name, or 'all'; the small model without it")
+    parser.add_argument("--files", metavar="DIR", help="the published files of a kind that is read from such (lyra)")
     parser.add_argument("--write_golden", action="store_true", help="write tests/golden/pretrained/KIND")
     args = parser.parse_args()
     kind, reference = kind_and_reference(args.kind)
     compare = compare_codec if kind.part == CODEC else compare_encoder
+    if args.files:
+        ours, params, _ = load(kind, Path(args.files))
+        model = reference.from_files(Path(args.files))
+        figures, _ = compare(ours, params, reference, model, None, PUBLISHED_CODEC_SECONDS)
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+        print(json.dumps({"model": args.kind, "size": args.files, "parameters": parameters, **figures}))
+        return
     seconds = PUBLISHED_CODEC_SECONDS if args.size and kind.part == CODEC else SECONDS
     sizes = {"tiny": reference.tiny}
     if args.size:

@@ -200,17 +200,14 @@ class ReferenceLyra:
         sums = np.stack(rows) + bias
         if x.scale is not None:
             return self._requantised(name, x, sums)
-        if f"{name}.output_scale" in self.tensors or (self.ranges is not None and self._is_int8(name)):
-            return self._rounded(f"{name}.output", sums)  # only while ranges are being found out
-        return Frame(sums)
+        return self._rounded(f"{name}.output", sums) if self.ranges is not None and self._is_int8(name) else Frame(sums)
 
     def _is_int8(self, name: str) -> bool:
-        last = len(self.config["strides"]) - 2
-        if name in ("encoder.last", f"encoder.block{last}_down") or name.endswith("unit0.grouped"):
-            return name.startswith((f"encoder.block{last}", "decoder.block0", "encoder.last"))
-        return name.startswith("decoder.block0") or (
-            name.startswith(f"encoder.block{last}") and "unit0" not in name
-        )
+        """Whether a convolution is computed in int8, once the ranges are known."""
+        last = f"encoder.block{len(self.config['strides']) - 2}"
+        if name.startswith(f"{last}_unit0"):
+            return name.endswith("grouped")
+        return name == "encoder.last" or name.startswith((last, "decoder.block0"))
 
     def _up_conv(self, name: str, x: Frame, stride: int, is_int8: bool) -> Frame:
         groups = sum(each.startswith(f"{name}.group") and each.endswith(".kernel") for each in self.tensors)
@@ -296,10 +293,9 @@ def _calibrate(tensors: dict[str, np.ndarray], rng: np.random.Generator) -> None
         codebooks.append(codebook)
         residual = residual - codebook[nearest]
     tensors["codebooks"] = np.stack(codebooks)
+    latents = np.concatenate([measured.latents(wave) for wave in waves])
     measured.state = {}
-    for latent in np.concatenate([measured.latents(wave) for wave in waves]):
-        state, measured.state = measured.state, {}
-        measured.state = state
+    for latent in latents:
         measured._decoded(latent[None])
     scales = {}
     for name, (low, high) in measured.ranges.items():
@@ -320,8 +316,13 @@ def _calibrate(tensors: dict[str, np.ndarray], rng: np.random.Generator) -> None
         tensors[f"{name}.kernel_scale"] = scale
 
 
+def from_files(folder: Path) -> LiteRtLyra:
+    """The published model."""
+    return LiteRtLyra(folder)
+
+
 def published() -> dict[str, object]:
-    """None with random weights: the published ones are compared, see `parity --files`."""
+    """None with random weights: the published files are at hand, see `from_files`."""
     return {}
 
 
