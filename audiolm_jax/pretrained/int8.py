@@ -1,8 +1,8 @@
 """Int8 arithmetic as LiteRT's kernels do it, in float32: for published networks that were trained to be run so.
 
-A signal on a grid is counted in whole steps from the grid's zero point, so that silence is 0 like elsewhere. Products of
-two of them and their sums stay below 2^24 in every network here, so float32 holds them exactly, in any order, and only
-what is rounded on purpose is rounded.
+A signal on a grid is counted in whole steps from the grid's zero point, so that silence is 0 like elsewhere. Products
+with an int8 kernel and their sums stay below 2^24 in every network here, so float32 holds them exactly, in any order,
+and only what is rounded on purpose is rounded.
 """
 
 from typing import NamedTuple

@@ -223,7 +223,7 @@ def _codebooks(graphs: list[list[_Operator]], config: LyraConfig, path: Path) ->
     ]
     if len(entries) != config.num_codebooks:
         raise UserError(
-            f"{path} has {len(entries)} levels of {config.level_size} codes, not the {config.num_codebooks} of Lyra V2; "
+            f"{path} has {len(entries)} levels of {config.level_size} codes, not {config.num_codebooks} as Lyra V2's; "
             "give the files of lyra/model_coeffs as google/lyra publishes them"
         )
     return np.stack(entries)

@@ -66,8 +66,8 @@ class LyraConfig:
     def __post_init__(self):
         if not 1 <= self.edge_kernel_strides <= math.prod(self.strides[1:]) + 1:
             raise UserError(
-                f"edge_kernel_strides is {self.edge_kernel_strides}, but a kernel reaches over one frame at most; set 1 "
-                f"to {math.prod(self.strides[1:]) + 1}"
+                f"edge_kernel_strides is {self.edge_kernel_strides}, but a kernel reaches over one frame at most; set "
+                f"1 to {math.prod(self.strides[1:]) + 1}"
             )
         if not 1 <= self.join_levels <= self.num_codebooks or self.codebook_size > MAX_CODEBOOK_SIZE:
             most = int(math.log(MAX_CODEBOOK_SIZE, self.level_size))

@@ -130,7 +130,8 @@ def _convolution(layer: Layer) -> list[Weight]:
     shapes = {"bias": (layer.features,)}
     if layer.is_int8:
         shapes |= {"kernel_scale": (layer.scales,), "output_scale": (1,), "output_zero_point": (1,)}
-    weights = [Weight(f"{layer.path}.kernel", f"{layer.name}.kernel", layer.shape, layouts[layer.kind], stacked=stacked)]
+    path, name = f"{layer.path}.kernel", f"{layer.name}.kernel"
+    weights = [Weight(path, name, layer.shape, layouts[layer.kind], stacked=stacked)]
     for name, shape in shapes.items():
         weights.append(Weight(f"{layer.path}.{name}", f"{layer.name}.{name}", shape, stacked=stacked))
     return weights

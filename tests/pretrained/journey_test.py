@@ -34,6 +34,7 @@ PAIRS = (
     Pair("hubert", "encodec", trains_kmeans=False),
     Pair("wav2vec2-bert", "dac", trains_kmeans=True),
     Pair("wav2vec2", "mimi", trains_kmeans=False),
+    Pair("hubert", "lyra", trains_kmeans=False),
 )
 
 

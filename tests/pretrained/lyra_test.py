@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_told_in_one_line(tmp_path, capsys, arguments, line
 
 
 def graph(layers, tensors):
-    """Operations as one of the published files has them, with the tensors of a checkpoint, and the step of each bias."""
+    """Operations as a published file has them, with the tensors of a checkpoint, and the step of each bias."""
     none = np.zeros(0, np.float32)
 
     def constant(data, scale=none):
@@ -213,8 +213,11 @@ def graph(layers, tensors):
             return _Tensor(None, False, none, none)
         return _Tensor(None, True, tensors[f"{prefix}_scale"], tensors[f"{prefix}_zero_point"])
 
-    operators, steps, x = [], {}, computed()
+    operators, steps, x, before = [], {}, computed(), None
     for layer in layers:
+        if before == TRANSPOSED and layer.kind != TRANSPOSED:
+            x = computed()  # the sum of what several frames have given is on no grid
+        before = layer.kind
         if layer.kind == GRID:
             y = computed(layer.name)
             operators += [_Operator("LEAKY_RELU", [x], [y])]
@@ -240,8 +243,6 @@ def graph(layers, tensors):
         if layer.kind == TRANSPOSED:
             operators += [_Operator("TRANSPOSE_CONV", [computed(), given, x, inner], [y])]
             operators += [_Operator("SUB", [computed(), constant(bias)], [computed()])]
-            if layer.group == 0 and not layer.is_int8:
-                x = y
         else:
             name = "DEPTHWISE_CONV_2D" if layer.kind == DEPTHWISE else "CONV_2D"
             operators += [_Operator(name, [x, given, inner], [y])]
