@@ -19,6 +19,8 @@ from audiolm_jax.pretrained.stream import WHOLE, ZERO, Cut, carried, left_edge
 # Sums of whole numbers are exact only in full float32, and what is rounded to a grid must not be coarse before.
 _EXACT = jax.lax.Precision.HIGHEST
 _UNROLLED_TERMS = 8
+# A language model has to have a row for each; four levels of the published model are 65536.
+MAX_CODEBOOK_SIZE = 65_536
 # Where a residual unit begins to round: at what it is given, at its first activation, or behind its first pointwise
 # convolution.
 INPUT, ACTIVATION, POINTWISE = "input", "activation", "pointwise"
@@ -90,10 +92,6 @@ class LyraConfig:
     def codebook_size(self) -> int:
         """Values of a token."""
         return self.level_size**self.join_levels
-
-
-# A language model has to have a row for each; four levels of the published model are 65536.
-MAX_CODEBOOK_SIZE = 65_536
 
 
 def rounds_from(config: LyraConfig, part: str, block: int, unit: int) -> str | None:
