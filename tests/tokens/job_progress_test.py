@@ -6,7 +6,7 @@ from etils import epath
 
 from audiolm_jax.tokens import job_progress
 from audiolm_jax.tokens.job_progress import JobProgress
-from audiolm_jax.tokens.manifest import ShardEntry, write_inputs
+from audiolm_jax.tokens.manifest import InputEntry, ShardEntry, write_inputs
 from audiolm_jax.tokens.shard_plan import plan_shards
 from tests.tokens.shard_plan_test import Lazy
 from tests.tokens.tiny_tokenizers import load
@@ -17,12 +17,13 @@ def test_lines_tell_what_workers_have_finished(tmp_path, monkeypatch, capfd):
     folder = epath.Path(tmp_path)
     plans = plan_shards(folder, Lazy(20), load().sizes(), 5)
     with JobProgress(plans) as progress:
+        inputs = [InputEntry(f"{n}.wav", f"{n}", "a", "train", "ok" if n else "damaged", "", 450.0) for n in range(5)]
         for plan in plans[:2]:
             plan.path.write_bytes(b"")
-            write_inputs(folder, ShardEntry(plan.name, "train", 5, 4, 1800.0, plan.digest, ""), [])
+            write_inputs(folder, ShardEntry(plan.name, "train", 5, 4, 1800.0, plan.digest, ""), inputs)
         # Of an earlier job with other inputs.
         plans[2].path.write_bytes(b"")
-        write_inputs(folder, ShardEntry(plans[2].name, "train", 5, 5, 1800.0, "other", ""), [])
+        write_inputs(folder, ShardEntry(plans[2].name, "train", 5, 4, 1800.0, "other", ""), inputs)
         until = time.monotonic() + 30
         while len(progress._done) < 2 and time.monotonic() < until:
             time.sleep(0.02)

@@ -23,12 +23,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def running(tmp_path):
-    """A training in a process of its own that has begun to write, and goes on for minutes."""
+    """A training in a process of its own that has made a step, and goes on for minutes."""
     command = [sys.executable, "-m", "tests.training.tiny_run", str(tmp_path), "--seconds_per_batch", "4"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
         until = time.monotonic() + 120
-        while not (tmp_path / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < until:
+        metrics = tmp_path / "metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text()) and process.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         assert process.poll() is None
         yield process
