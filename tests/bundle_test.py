@@ -179,7 +179,7 @@ def test_damage_is_told_in_one_line(copy):
     [
         (lambda m: m.update(schema_version=99), "schema version 99"),
         (lambda m: m.update(licence=" "), "names no licence"),
-        (lambda m: m["codec"].update(kind="lyra"), "kind 'lyra'"),
+        (lambda m: m["codec"].update(kind="codec2"), "kind 'codec2'"),
         (lambda m: m["files"].pop("codec.safetensors"), "does not list codec.safetensors"),
         (lambda m: m["files"].update({"../x": m["files"]["codec.safetensors"]}), "not a plain file name"),
         (lambda m: m["files"].update({"..": m["files"]["codec.safetensors"]}), "not a plain file name"),

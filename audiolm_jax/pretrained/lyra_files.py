@@ -81,7 +81,7 @@ def is_lyra_folder(path: str | Path) -> bool:
     return any((Path(path) / name).is_file() for name in NAMES)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Tensor:
     """What a graph says of a tensor; `data` is None where it is computed."""
 
