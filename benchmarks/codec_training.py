@@ -51,9 +51,10 @@ def measure(experiment: str, overrides: list[str]) -> list[dict]:
         shapes = built.feed.batch_shapes()
         program = make_program(built.learner, shapes, built.feed.eval_batch_shapes(), mesh, seed=0)
         noise = np.random.default_rng(0).normal(scale=0.1, size=shapes["samples"].shape).astype(np.float32)
+        rows = {"samples": noise, "num_samples": np.full(len(noise), noise.shape[1], np.int32)}
         seconds = []
         with mesh_context(mesh):
-            batch = global_batch({"samples": noise}, mesh, program.batch_size)
+            batch = global_batch({name: rows[name] for name in shapes}, mesh, program.batch_size)
             state = program.init(batch)
             phase = (program.phase(0),) if hasattr(program, "phase") else ()
             for _ in range(TIMED_STEPS + 1):
