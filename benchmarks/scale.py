@@ -38,6 +38,7 @@ from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.tokens.records import TokenRecord, encode_record, write_records
 from audiolm_jax.training import experiment
 from audiolm_jax.training.checkpoints import Checkpoints
+from audiolm_jax.training.learner import phase_of, step_of_phase
 
 SECTIONS = ("storage", "extraction", "training", "machines", "checkpoints")
 HOURS = 60_000
@@ -280,8 +281,8 @@ def training(checks: str | None) -> None:
 def step_flops(name: str) -> tuple[int, int]:
     """Operations of a step of an experiment, and its steps."""
     built, state, batch = build(name)
-    step = jax.make_jaxpr(built.learner.train_step)(state, batch, jax.random.key(0))
-    return count_flops(step).model, built.options.steps
+    last = step_of_phase(built.learner, phase_of(built.learner, built.options.steps - 1))
+    return count_flops(jax.make_jaxpr(last)(state, batch, jax.random.key(0))).model, built.options.steps
 
 
 def machines() -> None:

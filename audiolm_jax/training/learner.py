@@ -27,6 +27,8 @@ For those who write a learner:
 - `eval_step` honours `batch["example_weights"]` (float32[B]): rows with weight 0 are padding and count nowhere.
 """
 
+import functools
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 import jax
@@ -60,3 +62,13 @@ class ShardedLearner(Learner, Protocol):
 
     def collection_axes(self, batch: Batch) -> Any:
         """A tree like `init(...).collections`, or like a part of it, of such tuples."""
+
+
+def phase_of(learner: Learner, step: int) -> Hashable:
+    """The phase that a learner is in at a step; None for one that has none."""
+    return learner.phase(step) if hasattr(learner, "phase") else None
+
+
+def step_of_phase(learner: Learner, phase: Hashable) -> Callable[..., tuple[TrainState, Metrics]]:
+    """(state, batch, rng) -> (state, metrics), a learner's step in a phase."""
+    return learner.train_step if phase is None else functools.partial(learner.train_step, phase=phase)

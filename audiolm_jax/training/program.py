@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from audiolm_jax.data.batches import BatchShapes
 from audiolm_jax.parallel.mesh import batch_sharding, mesh_context, replicated, state_shardings
 from audiolm_jax.parallel.replication import check_split
-from audiolm_jax.training.learner import Batch, Learner
+from audiolm_jax.training.learner import Batch, Learner, phase_of, step_of_phase
 from audiolm_jax.training.state import Metrics, TrainState
 
 # What a random key is for; folded into the run's root key before the step is.
@@ -78,8 +78,7 @@ def make_program(
 
     def train_step(state: TrainState, batch: Batch, phase: Hashable) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), _PURPOSE_TRAIN)
-        step = learner.train_step if phase is None else functools.partial(learner.train_step, phase=phase)
-        return step(state, batch, jax.random.fold_in(key, state.step))
+        return step_of_phase(learner, phase)(state, batch, jax.random.fold_in(key, state.step))
 
     batch, eval_batch = _placed_batch(mesh, batch_shapes), _placed_batch(mesh, eval_batch_shapes)
     with mesh_context(mesh):
@@ -102,7 +101,7 @@ def make_program(
             donate_argnums=0,
             static_argnums=2,
         ),
-        phase=getattr(learner, "phase", lambda step: None),
+        phase=functools.partial(phase_of, learner),
         start_batches=functools.partial(_start_batches, learner, batch),
         start=_start(learner, batch, shardings, seed),
         eval_step=jax.jit(

@@ -45,3 +45,13 @@ def test_a_report_of_check_becomes_chip_hours(scale):
     row = scale.check_row(report | {"steps": [step]})
     assert row == ("`fine_librilight_paper`", "v4:2x2x4", "20.0", "0.36", "50%", "1,600", "4.2")
     assert "does not fit" in scale.check_row(report | {"fits": False, "steps": [step]})[2]
+
+
+def test_operations_of_a_codec_are_those_of_its_last_phase(scale):
+    flops, steps = scale.step_flops("codec_small")
+    built, _, batch = scale.build("codec_small")
+    assert steps == built.options.steps
+    # A forward pass of the generator and its gradient take some ten operations a weight and frame; the discriminators
+    # and the spectra of the loss take several times that.
+    frames = batch["samples"].size // built.learner.config.hop_samples
+    assert flops > 10 * frames * 5e6
