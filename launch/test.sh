@@ -2,7 +2,7 @@
 # Runs ruff and every test, on CPU and without network, after making .venv if needed.
 #
 #   ./launch/test.sh                              everything
-#   ./launch/test.sh tests/audio_test.py -k mp3   any arguments of pytest
+#   ./launch/test.sh tests/audio -k mp3           any arguments of pytest
 # shellcheck disable=SC2034  # `setting` makes the variables in capitals
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
