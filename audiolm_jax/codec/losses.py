@@ -1,6 +1,7 @@
 """What a SoundStream is trained to: spectra at six scales, the waveform, and what the discriminators see."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Annotated
 
 import jax
@@ -86,9 +87,7 @@ def spectral_losses(
         (float32[B], float32[B]), one figure for each row.
     """
     log_terms, linear_terms = [], []
-    for window, num_mels in zip(scales.window_samples, scales.mels_by_window, strict=True):
-        settings = (sample_rate_hz, window, window // 4, num_mels, max(window, scales.fft_samples))
-        real, made = (spectral.mel_magnitude(samples, *settings) for samples in (original, decoded))
+    for _, real, made in _mel_spectra(original, decoded, sample_rate_hz, scales):
         floor = scales.floor * jnp.max(real, axis=(1, 2), keepdims=True) + 1e-5
         log_terms.append(jnp.mean(jnp.abs(jnp.log(real + floor) - jnp.log(made + floor)), axis=(1, 2)))
         level = jnp.mean(real, axis=(1, 2), keepdims=True) + 1e-5
@@ -105,14 +104,21 @@ def reconstruction_loss(
     logarithms. The paper says neither magnitude or power, nor the floor under the logarithm: magnitudes, and 1e-5.
     """
     total = jnp.zeros(original.shape[0])
-    for window, num_mels in zip(scales.window_samples, scales.mels_by_window, strict=True):
-        settings = (sample_rate_hz, window, window // 4, num_mels, max(window, scales.fft_samples))
-        real, made = (spectral.mel_magnitude(samples, *settings) for samples in (original, decoded))
+    for window, real, made in _mel_spectra(original, decoded, sample_rate_hz, scales):
         total += jnp.sum(jnp.abs(real - made), axis=(1, 2))
         difference = jnp.sum(jnp.square(jnp.log(real + 1e-5) - jnp.log(made + 1e-5)), axis=2)
         # The square root has no gradient at 0, where decoded and original agree.
         total += (window / 2) ** 0.5 * jnp.sum(jnp.sqrt(difference + 1e-12), axis=1)
     return total
+
+
+def _mel_spectra(
+    original: jax.Array, decoded: jax.Array, sample_rate_hz: int, scales: SpectralScales
+) -> Iterator[tuple[int, jax.Array, jax.Array]]:
+    """(window, mel magnitudes of the original, of the decoded [B, F, mels]) of each scale."""
+    for window, num_mels in zip(scales.window_samples, scales.mels_by_window, strict=True):
+        settings = (sample_rate_hz, window, window // 4, num_mels, max(window, scales.fft_samples))
+        yield window, *(spectral.mel_magnitude(samples, *settings) for samples in (original, decoded))
 
 
 def sdr_db(original: jax.Array, decoded: jax.Array) -> jax.Array:

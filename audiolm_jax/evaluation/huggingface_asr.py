@@ -6,7 +6,6 @@ from safetensors alone.
 """
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import itertools
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.extras import how_to_install
+from audiolm_jax.fingerprint import files_digest
 from audiolm_jax.plain_json import parse
 
 WHISPER = "WhisperForConditionalGeneration"
@@ -107,7 +107,7 @@ def load(folder: Path) -> HuggingFaceRecogniser:
     rate_hz = feature_extractor.sampling_rate
     return HuggingFaceRecogniser(
         name=folder.resolve().name,
-        version=f"{kind} {_digest(folder)}, {packages}, float32 on {device}",
+        version=f"{kind} {files_digest(_files_read(folder))}, {packages}, float32 on {device}",
         sample_rate_hz=rate_hz,
         max_seconds=feature_extractor.n_samples / rate_hz if kind == WHISPER else None,
         model=model.eval().to(device),
@@ -152,11 +152,5 @@ def _english(model: Any) -> dict[str, str]:
     return {}
 
 
-def _digest(folder: Path) -> str:
-    """12 hexadecimal digits of the names and contents of a folder's files."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _READ_SUFFIXES:
-            with path.open("rb") as file:
-                digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()[:12]
+def _files_read(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.suffix in _READ_SUFFIXES]

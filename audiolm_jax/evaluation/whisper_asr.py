@@ -5,7 +5,6 @@ tokenizer.json and vocabulary.txt or .json; nothing is downloaded, and nothing i
 """
 
 import dataclasses
-import hashlib
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.extras import how_to_install
+from audiolm_jax.fingerprint import files_digest
 
 WEIGHTS = "model.bin"
 _FILES = ("config.json", WEIGHTS, "tokenizer.json")
@@ -79,15 +79,6 @@ def load(folder: Path) -> WhisperRecogniser:
         model = faster_whisper.WhisperModel(str(folder.resolve()), device="auto", compute_type="int8")
     except Exception as error:  # CTranslate2 and tokenizers raise bare ones for damaged files
         raise UserError(f"{folder} is no complete Whisper model ({first_line(error)[:160]}); copy it again") from error
+    read = [folder / name for name in (*_FILES, *_VOCABULARIES) if (folder / name).is_file()]
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("faster-whisper", "ctranslate2"))
-    return WhisperRecogniser(folder.resolve().name, f"whisper {_digest(folder)}, {packages}, int8", model)
-
-
-def _digest(folder: Path) -> str:
-    """12 hexadecimal digits of the contents of a model's files."""
-    digest = hashlib.sha256()
-    for name in (*_FILES, *_VOCABULARIES):
-        if (folder / name).is_file():
-            with (folder / name).open("rb") as file:
-                digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()[:12]
+    return WhisperRecogniser(folder.resolve().name, f"whisper {files_digest(read)}, {packages}, int8", model)
