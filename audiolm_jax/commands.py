@@ -115,6 +115,8 @@ def _tokenize(args: Namespace, process_index: int, process_count: int) -> int:
         args.corpus, args.input, args.heldout_speakers, args.split_seed, args.segment_seconds, args.corpus_cache
     )
     bundle = Bundle.load(fetch_folder(args.bundle))
+    if process_index == 0 and bundle.codec_warning is not None:
+        print(f"warning: {bundle.codec_warning}", file=sys.stderr)
     tokenizers = Tokenizers(bundle.codec, bundle.codec_params, bundle.semantic, bundle.semantic_params)
     sizes = tokenizers.sizes()
     settings = WorkSettings(args.batch_size, args.read_threads)

@@ -19,7 +19,7 @@ from audiolm_jax.bundle.manifest import (
     read_manifest,
     weights_file,
 )
-from audiolm_jax.bundle.tokenizer_kinds import W2V_BERT, codec_kind, kind_of_encoder
+from audiolm_jax.bundle.tokenizer_kinds import SOUNDSTREAM, W2V_BERT, codec_kind, kind_of_codec, kind_of_encoder
 from audiolm_jax.bundle.training_splits import splits_by_part
 from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.codec.contract import Codec
@@ -32,6 +32,7 @@ from audiolm_jax.plain_json import from_plain
 from audiolm_jax.semantic.tokenizer import SemanticTokenizer
 from audiolm_jax.tokens.split import Split
 from audiolm_jax.tokens.stages import Stage
+from audiolm_jax.training.examination import Examination
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,6 +139,30 @@ class Bundle:
             trained.append("w2v-BERT")
         recorded = splits_by_part(self.provenance, where)
         return {part: recorded.get(part) for part in dict.fromkeys((*trained, *recorded))}
+
+    @property
+    def codec_warning(self) -> str | None:
+        """Why tokens of this codec are not worth learning, in one line; None where nothing speaks against it.
+
+        Published codecs are taken as they are.
+
+        Raises:
+            UserError: the record of the codec's examination is damaged.
+        """
+        if kind_of_codec(self.codec) is not SOUNDSTREAM:
+            return None
+        where = str(self.path or self.name)
+        examination = Examination.of_meta(self.provenance, where)
+        if examination is None:
+            return f"the codec of {where} was never examined in its training; listen to it first: audiolm codec"
+        if examination.passed:
+            return None
+        found = "; ".join(examination.faults) or (
+            f"ViSQOL is {examination.figures['visqol']:.2f}" if "visqol" in examination.figures
+            else "visqol-python was not installed: pip install 'audiolm_jax[eval]'"
+        )
+        return (f"the codec of {where} has not passed its examination (step {examination.step}: {found}); what learns "
+                "its tokens will sound no better")
 
     @property
     def lm_configs(self) -> dict[str, TransformerConfig]:

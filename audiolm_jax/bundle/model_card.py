@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from audiolm_jax.bundle.tokenizer_kinds import codec_kind, encoder_kind
+from audiolm_jax.training.examination import Examination
 
 if TYPE_CHECKING:
     from audiolm_jax.bundle.manifest import Manifest
@@ -108,6 +109,9 @@ def _training(manifest: "Manifest") -> str:
     steps |= {f"{name} stage": entry.steps for name, entry in manifest.language_models.items() if entry.steps}
     steps |= {name: entry.steps for name, entry in manifest.classifiers.items() if entry.steps}
     lines += [f"- Steps: {name}, {count}" for name, count in steps.items()]
+    if (examination := Examination.of_meta(provenance, "provenance")) is not None:
+        words = examination.in_words().replace("\n", ";")
+        lines.append(f"- Codec examined after step {examination.step}: {words}")
     versions = provenance.get("versions", {})
     lines += ["- Made with " + ", ".join(f"{name} {version}" for name, version in versions.items())] if versions else []
     return "\n".join(lines) if lines else "Nothing is recorded about the training."

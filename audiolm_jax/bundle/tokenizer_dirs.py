@@ -51,7 +51,9 @@ def codec_of(folder: str | Path) -> TokenizerPart:
         model = read_imported(folder, CODEC)
         return TokenizerPart("codec", model.kind.make(model.config), model.params, None, (_origin(model, "codec"),))
     trained, arrays, meta = trained_in(folder, SoundStreamLearner, "codec")
-    params = {**arrays["params"]["generator"], "codebooks": arrays["collections"]["codebooks"]["entries"]}
+    # The moving average of the weights where the training kept one: what its evaluations and examinations judged.
+    generator = arrays["collections"].get("average") or arrays["params"]["generator"]
+    params = {**generator, "codebooks": arrays["collections"]["codebooks"]["entries"]}
     return TokenizerPart("codec", SoundStream(trained.learner.config), params, meta)
 
 

@@ -15,8 +15,10 @@ from audiolm_jax.data.feed import TokenFeed
 from audiolm_jax.errors import UserError
 from audiolm_jax.lm.learner import StageLearner
 from audiolm_jax.model_folders import find_bundle
+from audiolm_jax.plain_json import to_plain
 from audiolm_jax.tokens.alignment import collapse
 from audiolm_jax.training.checkpoints import load_params
+from audiolm_jax.training.examination import EXAMINATION, Examination
 
 # Training records of a folder that the mean run length is taken from.
 _RUN_RECORDS = 500
@@ -76,12 +78,19 @@ def export_tokenizers(
                 "data": list(data),
                 "steps": {part: meta["step"] for part, meta in metas.items()},
                 **({"published": published} if published else {}),
+                **_examination(codec.meta, codec_dir),
             },
             {name: splits for part, meta in metas.items() for name, splits in splits_of_run(part, meta).items()},
         ),
         config_gin=_sections({part: meta["gin"] for part, meta in metas.items()}),
     )
     return export_bundle(bundle, folder, weight_dtype or ("float32" if published else "float16"), overwrite)
+
+
+def _examination(meta: Mapping[str, Any] | None, codec_dir: str | Path) -> dict[str, Any]:
+    """For the provenance: how the codec was judged last in its training; {} where it was not."""
+    examination = Examination.of_meta(meta or {}, str(codec_dir))
+    return {} if examination is None else {EXAMINATION: to_plain(examination)}
 
 
 def export_system(

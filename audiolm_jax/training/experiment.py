@@ -22,6 +22,7 @@ from audiolm_jax.semantic.encoder import Encoder
 from audiolm_jax.tokens.split import Split
 from audiolm_jax.training import configuration, loop
 from audiolm_jax.training.checkpoints import load_params
+from audiolm_jax.training.examination import Examiner
 from audiolm_jax.training.learner import Learner
 from audiolm_jax.training.loop import Feed, RunOptions, Sampler
 from audiolm_jax.training.warm_start import WarmStart, continue_from, init_from
@@ -51,6 +52,7 @@ class Experiment:
       options: lengths and periods.
       mesh: devices per mesh axis.
       sampler: makes clips for TensorBoard; None for none.
+      examiner: judges the model at every evaluation; None for none.
       init_from: a work directory whose parameters a new run starts from; None to start from random ones.
       continue_from: a work directory whose parameters, optimizer moments and collections a new run starts from; not
         together with `init_from`.
@@ -63,6 +65,7 @@ class Experiment:
     options: RunOptions
     mesh: MeshSizes = MeshSizes()
     sampler: Sampler | None = None
+    examiner: Examiner | None = None
     init_from: str | None = None
     continue_from: str | None = None
     resume: str = "auto"
@@ -202,6 +205,7 @@ def train(
         experiment.options,
         experiment.mesh,
         experiment.sampler,
+        experiment.examiner,
         experiment.warm_start,
         meta,
     )

@@ -21,9 +21,11 @@ from audiolm_jax.parallel.mesh import (
     make_mesh,
     mesh_context,
 )
+from audiolm_jax.plain_json import to_plain
 from audiolm_jax.ranges import Count, NotNegative, Seed, Whole
 from audiolm_jax.training.broken_step import RecentSteps
 from audiolm_jax.training.checkpoints import Checkpoints
+from audiolm_jax.training.examination import EXAMINATION, Examiner
 from audiolm_jax.training.learner import Batch, Learner
 from audiolm_jax.training.logging import RunLog
 from audiolm_jax.training.program import make_program, sample_key
@@ -85,7 +87,7 @@ class RunOptions:
       steps: updates of the whole run, counted from its beginning and not from where it was resumed.
       seed: root of all the run's randomness but the feed's.
       log_every_steps: train metrics, averaged since the last time.
-      eval_every_steps: the whole held-out feed.
+      eval_every_steps: the whole held-out feed, and the examination.
       sample_every_steps: clips for TensorBoard.
       checkpoint_every_steps: saves by count.
       checkpoint_every_minutes: saves by the clock, whichever comes first; 0 for never.
@@ -109,6 +111,7 @@ def train(
     options: RunOptions,
     mesh_sizes: MeshSizes | None = None,
     sampler: Sampler | None = None,
+    examiner: Examiner | None = None,
     warm_start: WarmStart | None = None,
     meta: dict[str, Any] | None = None,
 ) -> TrainState:
@@ -128,6 +131,7 @@ def train(
       options: lengths and periods.
       mesh_sizes: devices per mesh axis; all devices as `data` if not given.
       sampler: makes clips to listen to while it trains; only where one process has the whole model.
+      examiner: judges the model wherever it is evaluated; what it finds last is kept with the checkpoints.
       warm_start: another run that a NEW run takes its first values from; a resumed run ignores it.
       meta: JSON values to keep with every checkpoint (gin text, fingerprints).
 
@@ -168,7 +172,7 @@ def train(
         if restored is not None:
             state, saved = restored
             _refuse_other_data(workdir, saved, meta)
-            cursor, meta = saved["cursor"], {**meta, "origin": saved.get("origin")}
+            cursor, meta = saved["cursor"], {**meta, **{name: saved[name] for name in _KEPT_META if name in saved}}
             totals.go_on_from(saved.get("sums", {}))
             if hosts.is_main():
                 print(f"{learner.name}: resuming at step {int(state.step)}", flush=True)
@@ -197,6 +201,15 @@ def train(
                 run_log.scalars(step, "eval", values)
                 progress.write(f"{learner.name} step {step}: held-out " + _in_words(values))
             return None
+
+        def examine() -> None:
+            with first_calls.of("the examination", progress):
+                found = examiner(learner, feed, state)
+            if found is None:
+                return
+            meta[EXAMINATION] = to_plain(found)
+            run_log.scalars(step, "exam", {**found.figures, "passed": float(bool(found.passed))})
+            progress.write(f"{learner.name} step {step}: examination {found.in_words()}")
 
         def listen() -> None:
             with first_calls.of("the clips", progress):
@@ -236,6 +249,9 @@ def train(
                 values, rates = totals.take(), clock.rates(checkpoints.take_save_seconds())
                 run_log.scalars(step, "train", {**values, **rates})
                 progress.set_postfix_str(f"loss {values.get('loss', np.nan):.4f}, {clock.in_words()}", refresh=False)
+            if examiner is not None and not stopped and _due(step, options.eval_every_steps, options):
+                examine()  # before the save, which keeps what it finds
+                clock.restart()
             # Evaluation and samples do not change the state, so a save before them loses nothing if they are cut off.
             if last or stopped or decision.save or _due(step, options.checkpoint_every_steps, options):
                 save()  # looks at this step's loss first: a state that is broken is never kept
@@ -262,6 +278,10 @@ def train(
             _log.warning("%s: %s at step %d; saved%s. The same command goes on from there", learner.name, stopped, step,
                          f" in {seconds:.1f} s" if seconds is not None else "")
     return state
+
+
+# What a checkpoint knows of its run beside what the run is started with.
+_KEPT_META = ("origin", EXAMINATION)
 
 
 def _refuse_other_data(workdir: Path, saved: dict[str, Any], meta: dict[str, Any]) -> None:

@@ -4,11 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.stage_model import StageModel
 from audiolm_jax.tokens.stages import semantic_stage
-from audiolm_jax.training.muon import convolution_matrices, muon, transformer_matrices
+from audiolm_jax.training.muon import (
+    MatrixAxes,
+    convolution_matrices,
+    muon,
+    orthogonal_momentum,
+    orthogonalised,
+    transformer_matrices,
+)
 
 
 def test_first_update_of_a_kernel_is_orthogonal_and_of_adams_size():
@@ -51,3 +59,30 @@ def test_it_descends():
     for _ in range(200):
         params, state = step(params, state)
     assert float(loss(params)) < 0.05 * first
+
+
+def newton_schulz(matrix, iterations):
+    """The iteration as it is written in its paper, on the matrix itself."""
+    matrix = matrix / np.linalg.norm(matrix)
+    for _ in range(iterations):
+        gram = matrix @ matrix.T
+        matrix = 3.4445 * matrix + (-4.7750 * gram + 2.0315 * gram @ gram) @ matrix
+    return matrix
+
+
+@pytest.mark.parametrize("shape", [(24, 60), (60, 24), (16, 16)])
+@pytest.mark.parametrize("iterations", [1, 3, 5])
+def test_the_gram_matrix_gives_what_the_iteration_on_the_matrix_gives(shape, iterations):
+    matrix = np.random.default_rng(0).normal(size=shape)
+    expected = newton_schulz(matrix, iterations)
+    np.testing.assert_allclose(orthogonalised(jnp.asarray(matrix, jnp.float32), iterations), expected, atol=1e-5)
+
+
+def test_axes_that_are_no_inputs_or_outputs_count_matrices():
+    gradient = jax.random.normal(jax.random.key(2), (2, 4, 3, 5))  # two layers; inputs are axes 1 and 3
+    transformation = orthogonal_momentum(0.0, 5, lambda tree: jax.tree.map(lambda _: MatrixAxes((1, 3), 2), tree))
+    update = transformation.update(gradient, transformation.init(gradient))[0]
+    for layer in range(2):
+        matrix = np.asarray(gradient[layer]).transpose(0, 2, 1).reshape(20, 3)
+        expected = 0.2 * 20**0.5 * np.asarray(orthogonalised(jnp.asarray(matrix), 5))
+        np.testing.assert_allclose(np.asarray(update[layer]).transpose(0, 2, 1).reshape(20, 3), expected, atol=1e-5)
