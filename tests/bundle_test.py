@@ -265,3 +265,23 @@ def test_description_counts(system):
     assert facts["parameters"] == sum(part["parameters"] for part in facts["parts"].values())
     assert facts["bytes"] == sum(path.stat().st_size for path in system.path.iterdir())
     assert facts["licence"] in describe_in_words(system)
+
+
+def test_a_codec_that_has_not_passed_its_examination_is_warned_of(tokenizers, tmp_path):
+    def exported(name, **examination):
+        plain = {"examination": examination} if examination else {}
+        bundle = dataclasses.replace(tokenizers, provenance=plain)
+        return export_bundle(bundle, tmp_path / name)
+
+    good = {"step": 9, "figures": {"visqol": 3.4}, "faults": [], "passed": True}
+    assert exported("good", **good).codec_warning is None
+    bad = exported("bad", **good | {"faults": ["level 2 has collapsed"], "passed": False})
+    assert "has not passed its examination (step 9: level 2 has collapsed)" in bad.codec_warning
+    assert bad.codec_warning in describe_in_words(bad)
+    assert "step 9: not passed: visqol 3.4; fault: level 2 has collapsed" in (bad.path / "MODEL_CARD.md").read_text()
+    assert "ViSQOL is 3.40" in exported("dull", **good | {"passed": False}).codec_warning
+    unjudged = exported("unjudged", **good | {"figures": {}, "passed": None})
+    assert "pip install" in unjudged.codec_warning
+    assert "never examined" in exported("unknown").codec_warning
+    with pytest.raises(UserError, match="examination.step is 'nine', which is no int"):
+        exported("damaged", **good | {"step": "nine"}).codec_warning  # noqa: B018

@@ -12,8 +12,9 @@ from audiolm_jax.bundle import describe
 from audiolm_jax.bundle.workdirs import export_system, export_tokenizers
 from audiolm_jax.data.corpora import FolderCorpus
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import codec_fidelity
+from audiolm_jax.evaluation import codec_exam, codec_fidelity
 from audiolm_jax.tokens.manifest import read_manifest
+from audiolm_jax.training.checkpoints import load_params
 
 RATE_HZ = 16_000
 ENCODER = (
@@ -28,7 +29,7 @@ SETTINGS = {
         "STEPS=4", "WARMUP_STEPS=1", "QUANTIZER_START_STEP=1", "DISCRIMINATOR_START_STEP=2", "CODE_DIM=8",
         "STRIDES=(4, 5)", "ENCODER_CHANNELS=(4, 8, 8)", "DECODER_CHANNELS=(4, 8, 8)", "NUM_QUANTIZERS=4",
         "CODEBOOK_SIZE=16", "CROP_SAMPLES=6400", "SPECTROGRAM_CHANNELS=4", "PERIOD_CHANNELS=2", "PERIODS=(2, 3)",
-        "HELDOUT_SPEAKERS=1", "BATCH_SIZE=2", "EVAL_EVERY=0", "SAMPLE_EVERY=0",
+        "HELDOUT_SPEAKERS=1", "BATCH_SIZE=2", "EVAL_EVERY=4", "SAMPLE_EVERY=0",
     ],
     "w2v_bert": [*ENCODER, "STEPS=2", "WARMUP_STEPS=1", "CROP_SAMPLES=32000", "EVAL_EVERY=0"],
     "kmeans": [
@@ -75,7 +76,8 @@ def speech(tmp_path_factory):
 
 def test_from_waveforms_to_a_report(speech, tmp_path, monkeypatch, capsys):
     # ViSQOL has tests of its own; compiling it would double the time of this one.
-    monkeypatch.setattr(codec_fidelity, "visqol_is_installed", lambda: False)
+    for module in (codec_fidelity, codec_exam):
+        monkeypatch.setattr(module, "visqol_is_installed", lambda: False)
     work = tmp_path
     train(work, "codec", speech)
     train(work, "w2v_bert", speech)
@@ -84,8 +86,15 @@ def test_from_waveforms_to_a_report(speech, tmp_path, monkeypatch, capsys):
     tokenizers = export_tokenizers(
         work / "tokenizers", work / "codec", work / "kmeans", "tiny", "CC0-1.0", data, work / "w2v_bert"
     )
+    found = tokenizers.provenance["examination"]
+    assert (found["step"], found["passed"] is True) == (4, False)
+    # What was examined is what is exported: the moving average of the weights.
+    average = load_params(work / "codec")[0]["collections"]["average"]["encoder"]["last"]["kernel"]
+    np.testing.assert_array_equal(tokenizers.codec_params["encoder"]["last"]["kernel"], average.astype(np.float16))
+    capsys.readouterr()
     tokenize = ("tokenize", "--input", speech, "--output", work / "tokens", "--heldout_speakers", "1")
     assert audiolm(*tokenize, "--bundle", work / "tokenizers") == 0
+    assert "has not passed its examination (step 4: " in capsys.readouterr().err
     for stage in ("semantic", "coarse", "fine"):
         train(work, stage, work / "tokens")
 

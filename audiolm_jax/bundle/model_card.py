@@ -110,7 +110,7 @@ def _training(manifest: "Manifest") -> str:
     steps |= {name: entry.steps for name, entry in manifest.classifiers.items() if entry.steps}
     lines += [f"- Steps: {name}, {count}" for name, count in steps.items()]
     if (examination := Examination.of_meta(provenance, "provenance")) is not None:
-        words = examination.in_words().replace("\n", ";")
+        words = examination.in_words().replace("\n  ", "; ")
         lines.append(f"- Codec examined after step {examination.step}: {words}")
     versions = provenance.get("versions", {})
     lines += ["- Made with " + ", ".join(f"{name} {version}" for name, version in versions.items())] if versions else []

@@ -6,14 +6,12 @@ in a mean. So at every evaluation whole held-out recordings go through it.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 from audiolm_jax.codec import quantizer
 from audiolm_jax.codec.chunked import encode_chunked
@@ -28,10 +26,8 @@ from audiolm_jax.evaluation.recordings import shared_out
 from audiolm_jax.evaluation.signal_quality import log_mel_distance, si_sdr_db
 from audiolm_jax.evaluation.text_normalisation import normalise
 from audiolm_jax.evaluation.visqol import VISQOL_MIN_SECONDS, visqol_is_installed, visqol_speech
-from audiolm_jax.parallel import hosts
-from audiolm_jax.plain_json import from_plain, to_plain
 from audiolm_jax.ranges import Count, NotNegative, Positive, Share
-from audiolm_jax.training.examination import Examination
+from audiolm_jax.training.examination import Examination, judged_by_process_0
 from audiolm_jax.training.state import TrainState
 
 # A decoded clip with less than this share of the original's amplitude is silent, with more than this many times it has
@@ -69,14 +65,11 @@ class CodecExam:
 
     def __call__(self, learner: SoundStreamLearner, feed: AudioFeed, state: TrainState) -> Examination | None:
         """As `training.examination.Examiner`; None before the codebooks have started, or where nothing is held out."""
-        params = learner.codec_params(state)
-        if hosts.count() > 1:  # each process holds a part of the weights; process 0 listens with all of them
-            params = multihost_utils.process_allgather(params, tiled=True)
-        found = None
-        if hosts.is_main() and bool(np.any(np.asarray(params["codebooks"]))):
-            found = self._examined(learner.codec(), params, feed, int(state.step))
-        plain = json.loads(hosts.from_main("examination", json.dumps(to_plain(found))))
-        return from_plain(Examination | None, plain, "the examination of process 0")
+        def judge(params: Any) -> Examination | None:
+            started = bool(np.any(params["codebooks"]))
+            return self._examined(learner.codec(), params, feed, int(state.step)) if started else None
+
+        return judged_by_process_0(learner.codec_params(state), judge)
 
     def _examined(self, codec: SoundStream, params: Any, feed: AudioFeed, step: int) -> Examination | None:
         recordings = self._recordings(feed, codec)

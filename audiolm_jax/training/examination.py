@@ -1,9 +1,14 @@
 """Examinations: what a training is judged by on held-out recordings, beside its loss, while it goes on."""
 
 import dataclasses
+import json
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from audiolm_jax.plain_json import from_plain
+from jax.experimental import multihost_utils
+
+from audiolm_jax.parallel import hosts
+from audiolm_jax.plain_json import from_plain, to_plain
 from audiolm_jax.training.learner import Learner
 from audiolm_jax.training.state import TrainState
 
@@ -49,3 +54,17 @@ class Examiner(Protocol):
 
     def __call__(self, learner: Learner, feed: Any, state: TrainState) -> Examination | None:
         """What is found now; None while there is nothing to judge."""
+
+
+def judged_by_process_0(params: Any, judge: Callable[[Any], Examination | None]) -> Examination | None:
+    """What process 0 finds in all of `params`, on every process of a job; all of them call it.
+
+    Args:
+      params: a tree of global arrays, of which each process may hold a part.
+      judge: is given the tree with the whole arrays; called on process 0 alone.
+    """
+    if hosts.count() > 1:
+        params = multihost_utils.process_allgather(params, tiled=True)
+    found = judge(params) if hosts.is_main() else None
+    plain = json.loads(hosts.from_main(EXAMINATION, json.dumps(to_plain(found))))
+    return from_plain(Examination | None, plain, "the examination of process 0")

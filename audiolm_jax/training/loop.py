@@ -209,7 +209,8 @@ def train(
                 return
             meta[EXAMINATION] = to_plain(found)
             run_log.scalars(step, "exam", {**found.figures, "passed": float(bool(found.passed))})
-            progress.write(f"{learner.name} step {step}: examination {found.in_words()}")
+            if hosts.is_main():
+                progress.write(f"{learner.name} step {step}: examination {found.in_words()}")
 
         def listen() -> None:
             with first_calls.of("the clips", progress):

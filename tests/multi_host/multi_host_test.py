@@ -9,6 +9,9 @@ import re
 import numpy as np
 import pytest
 
+from audiolm_jax.training.checkpoints import load_params
+from audiolm_jax.training.examination import Examination
+from audiolm_jax.training.logging import read_metrics
 from tests.data.tiny_records import write_folder
 from tests.multi_host.job import run_job
 from tests.multi_host.worker import run
@@ -56,6 +59,14 @@ def test_a_stage_with_dropout_learns_alike_from_a_token_feed(folder):
 
 def test_codebooks_learn_alike(folder):
     assert_same_losses(folder, "codebooks_mixed", "codebooks_one", rtol=1e-4)
+
+
+def test_process_0_examines_the_whole_model_and_every_checkpoint_has_the_verdict(folder):
+    for name in ("codebooks_one", "codebooks_mixed"):
+        exams = {line["step"]: line["loss"] for line in read_metrics(folder / name) if line["split"] == "exam"}
+        assert list(exams) == [10, 20]
+        found = Examination.of_meta(load_params(folder / name)[1], name)
+        assert found == Examination(20, {"loss": exams[20]}, ("no sound",), False)
 
 
 @pytest.mark.skipif("AUDIOLM_LONG_TESTS" not in os.environ, reason="compiles for minutes; set AUDIOLM_LONG_TESTS=1")

@@ -21,10 +21,12 @@ from audiolm_jax.codec import quantizer
 from audiolm_jax.codec.quantizer import QuantizerSettings
 from audiolm_jax.data.feed import TokenFeed
 from audiolm_jax.errors import UserError
+from audiolm_jax.evaluation.codec_exam import CodecExam
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.learner import StageLearner
 from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import MeshSizes
+from audiolm_jax.training.examination import Examination
 from audiolm_jax.training.loop import RunOptions, train
 from audiolm_jax.training.optimizers import adam
 from audiolm_jax.training.state import Metric, TrainState
@@ -72,9 +74,24 @@ class CodebookLearner:
         loss = jnp.mean(jnp.square(quantized.latents - latents))
         return state.replace(step=state.step + 1, collections={"codebooks": codebooks}), {"loss": Metric.of(loss)}
 
+    def codec(self):
+        return None
+
+    def codec_params(self, state):
+        return {"codebooks": state.collections["codebooks"].entries}
+
     def eval_step(self, state, batch):
         entries = state.collections["codebooks"].entries
         return {"loss": Metric.mean(jnp.mean(jnp.abs(entries)) * batch["example_weights"])}
+
+
+class CodebookExam(CodecExam):
+    """Judges the whole codebooks, wherever their parts lie, and without a sound."""
+
+    def _examined(self, codec, params, feed, step):
+        entries = np.asarray(params["codebooks"])
+        assert entries.shape == (2, 16, 4)
+        return Examination(step, {"loss": float(np.mean(np.abs(entries)))}, ("no sound",), False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +154,8 @@ def run(folder, text, event="", at_batch=-1):
     learner, feed = learner_and_feed(learner_name, folder, event, at_batch)
     evaluate = 0 if learner_name == "codec" else 10
     options = RunOptions(int(steps), log_every_steps=1, eval_every_steps=evaluate, checkpoint_every_steps=7)
-    train(learner, feed, folder / name, options, MeshSizes(*map(int, mesh.split(","))))
+    examiner = CodebookExam() if learner_name == "codebooks" else None
+    train(learner, feed, folder / name, options, MeshSizes(*map(int, mesh.split(","))), examiner=examiner)
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ import pytest
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.training.checkpoints import load_params
+from audiolm_jax.training.examination import Examination
 from audiolm_jax.training.logging import read_metrics
 from audiolm_jax.training.loop import Clip, RunOptions, train
 from tests.training.tiny_run import OPTIONS, TinyFeed, TinyLearner, losses
@@ -232,3 +233,33 @@ def test_a_directory_that_cannot_be_made_gives_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="change --workdir"):
         train(TinyLearner(), TinyFeed(), tmp_path / "file" / "run", OPTIONS)
+
+
+def test_the_last_examination_is_kept_with_every_checkpoint(tmp_path, capsys):
+    asked = []
+
+    def examiner(learner, feed, state):
+        asked.append((learner.name, int(state.step)))
+        if state.step < 20:
+            return None  # nothing to judge yet
+        return Examination(int(state.step), {"visqol": 2.5, "usage/level_01": 0.5}, ("it hums",), int(state.step) == 30)
+
+    def kept(workdir):
+        return Examination.of_meta(load_params(workdir)[1], str(workdir))
+
+    options = dataclasses.replace(OPTIONS, eval_every_steps=10, checkpoint_every_steps=7)
+    train(TinyLearner(), TinyFeed(), tmp_path, dataclasses.replace(options, steps=14), examiner=examiner)
+    assert kept(tmp_path) is None
+    train(TinyLearner(), TinyFeed(int(signal.SIGTERM), 23), tmp_path, options, examiner=examiner)
+    assert load_params(tmp_path)[1]["step"] == 24
+    assert kept(tmp_path) == Examination(20, {"visqol": 2.5, "usage/level_01": 0.5}, ("it hums",), False)
+    train(TinyLearner(), TinyFeed(), tmp_path, dataclasses.replace(options, steps=28), examiner=None)
+    assert kept(tmp_path).step == 20
+    train(TinyLearner(), TinyFeed(), tmp_path, dataclasses.replace(options, steps=30), examiner=examiner)
+    assert (kept(tmp_path).step, kept(tmp_path).passed) == (30, True)
+    assert asked == [("tiny", step) for step in (10, 14, 20, 30)]
+    lines = [line for line in read_metrics(tmp_path) if line["split"] == "exam"]
+    figures = [(line["step"], line["passed"], line["usage/level_01"]) for line in lines]
+    assert figures == [(20, 0.0, 0.5), (30, 1.0, 0.5)]
+    said = capsys.readouterr().out
+    assert "tiny step 20: examination not passed: visqol 2.5\n  fault: it hums" in said
