@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from audiolm_jax.codec.learner import SoundStreamLearner
+from audiolm_jax.codec.learner import SoundStreamLearner, exported_params
 from audiolm_jax.codec.soundstream import SoundStream
 from audiolm_jax.errors import UserError
 from audiolm_jax.pretrained.imported_model import (
@@ -51,9 +51,8 @@ def codec_of(folder: str | Path) -> TokenizerPart:
         model = read_imported(folder, CODEC)
         return TokenizerPart("codec", model.kind.make(model.config), model.params, None, (_origin(model, "codec"),))
     trained, arrays, meta = trained_in(folder, SoundStreamLearner, "codec")
-    # The moving average of the weights where the training kept one: what its evaluations and examinations judged.
-    generator = arrays["collections"].get("average") or arrays["params"]["generator"]
-    params = {**generator, "codebooks": arrays["collections"]["codebooks"]["entries"]}
+    collections = arrays["collections"]
+    params = exported_params(arrays["params"], collections, collections["codebooks"]["entries"])
     return TokenizerPart("codec", SoundStream(trained.learner.config), params, meta)
 
 

@@ -55,8 +55,8 @@ class SoundStreamLearner:
         discriminator_start_step: step from which the discriminators train and count.
         full_rate_share: share of examples that use all levels; the others draw their number uniformly (quantizer
             dropout).
-        average_decay: of the moving average of the generator's weights, which is what is evaluated and exported; 0 for
-            none.
+        average_decay: of the moving average of the generator's weights and of the codebooks, which is what is evaluated
+            and exported; 0 for none. An averaged encoder needs the average of the codebooks that its latents met.
     """
 
     config: SoundStreamConfig
@@ -99,7 +99,7 @@ class SoundStreamLearner:
         )
         collections = {"codebooks": codebooks}
         if self.average_decay:
-            collections["average"] = params["generator"]
+            collections["average"] = params["generator"] | {"codebooks": codebooks.entries}
         opt_state = {
             "generator": self.optimizer.init(params["generator"]),
             "discriminators": self.discriminator_optimizer.init(params["discriminators"]),
@@ -115,7 +115,8 @@ class SoundStreamLearner:
         """Codebooks are split along their width, the average like the generator."""
         entries = (None, "vocab", "embed")
         axes = {"codebooks": quantizer.CodebookState(entries, entries, None, None)}
-        return axes | ({"average": self.logical_axes(batch)["generator"]} if self.average_decay else {})
+        average = self.logical_axes(batch)["generator"] | {"codebooks": entries}
+        return axes | ({"average": average} if self.average_decay else {})
 
     def phase(self, step: int) -> Phase:
         """What is trained at a step; each phase is a program of its own, see `Phase`."""
@@ -143,7 +144,12 @@ class SoundStreamLearner:
             lambda: codebooks,
             lambda: quantizer.kmeans_start(codebooks, latents, rng, self.quantizer_settings),
         )
-        return state.replace(collections=state.collections | {"codebooks": codebooks})
+        collections = state.collections | {"codebooks": codebooks}
+        if self.average_decay:  # what was there before the start was no codebook
+            average = state.collections["average"]
+            entries = jnp.where(state.collections["codebooks"].started, average["codebooks"], codebooks.entries)
+            collections["average"] = average | {"codebooks": entries}
+        return state.replace(collections=collections)
 
     def train_step(self, state: TrainState, batch, rng, phase: Phase) -> tuple[TrainState, Metrics]:
         samples = batch["samples"]
@@ -188,7 +194,8 @@ class SoundStreamLearner:
         if phase.quantizes:
             collections["codebooks"] = quantizer.update(codebooks, quantized, revival_rng, self.quantizer_settings)
         if self.average_decay:
-            collections["average"] = self._averaged(state, params["generator"])
+            current = params["generator"] | {"codebooks": collections["codebooks"].entries}
+            collections["average"] = self._averaged(state, current)
         metrics |= {name: Metric.of(term) for name, term in terms.items()} | {
             "loss": Metric.of(self.loss_weights.total(terms)),
             "gradient_norm": Metric.of(optax.global_norm(generator_gradient)),
@@ -202,10 +209,10 @@ class SoundStreamLearner:
         is_full = jax.random.uniform(full_rng, (batch_size,)) < self.full_rate_share
         return jnp.where(is_full, self.config.num_quantizers, drawn)
 
-    def _averaged(self, state: TrainState, generator):
-        """The moving average of the generator; it begins as a copy and forgets the first steps soon."""
+    def _averaged(self, state: TrainState, current):
+        """The moving average; it begins as a copy and forgets the first steps soon."""
         decay = jnp.minimum(self.average_decay, (1.0 + state.step) / (10.0 + state.step))
-        return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.collections["average"], generator)
+        return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.collections["average"], current)
 
     def eval_step(self, state: TrainState, batch) -> Metrics:
         """Loss, spectral terms and SDR with all levels, and the same without quantizer.
@@ -214,13 +221,14 @@ class SoundStreamLearner:
         """
         samples = jnp.asarray(batch["samples"])
         weights = jnp.asarray(batch.get("example_weights", jnp.ones(samples.shape[0])), jnp.float32)
-        generator, codebooks = self._exported_generator(state), state.collections["codebooks"]
-        latents = Encoder(self.config).apply({"params": generator["encoder"]}, samples)
-        tokens = quantizer.encode(latents, codebooks.entries)
-        quantized = jnp.where(codebooks.started, quantizer.decode(tokens, codebooks.entries), latents)
+        exported = self.codec_params(state)
+        latents = Encoder(self.config).apply({"params": exported["encoder"]}, samples)
+        tokens = quantizer.encode(latents, exported["codebooks"])
+        started = state.collections["codebooks"].started
+        quantized = jnp.where(started, quantizer.decode(tokens, exported["codebooks"]), latents)
         metrics = {}
         for suffix, passed in (("", quantized), ("_unquantized", latents)):
-            decoded = Decoder(self.config).apply({"params": generator["decoder"]}, passed)
+            decoded = Decoder(self.config).apply({"params": exported["decoder"]}, passed)
             rows = self._reconstruction_terms(samples, decoded)
             metrics |= {name + suffix: Metric.mean(term, weights) for name, term in rows.items()}
             metrics["loss" + suffix] = Metric.mean(self.loss_weights.total(rows), weights)
@@ -232,10 +240,7 @@ class SoundStreamLearner:
 
     def codec_params(self, state: TrainState):
         """What `SoundStream` needs, out of a training state."""
-        return {**self._exported_generator(state), "codebooks": state.collections["codebooks"].entries}
-
-    def _exported_generator(self, state: TrainState):
-        return state.collections["average"] if self.average_decay else state.params["generator"]
+        return exported_params(state.params, state.collections, state.collections["codebooks"].entries)
 
     def _reconstruction_terms(self, samples, decoded) -> dict[str, jax.Array]:
         """Each float32[B], one figure for each row."""
@@ -268,6 +273,11 @@ class SoundStreamLearner:
         loss, (real_cotangent, made_judged) = jax.value_and_grad(losses.discriminator_loss, argnums=(0, 1))(real, made)
         gradient = jax.tree.map(jnp.add, to_params_by_real(real_cotangent)[0], by_made(made_judged)[0])
         return _Judged(by_made(made_cotangent)[1], terms, gradient, loss)
+
+
+def exported_params(params: Any, collections: Any, entries: Any) -> dict[str, Any]:
+    """{"encoder", "decoder", "codebooks"} of a training state or checkpoint: the moving average where there is one."""
+    return collections.get("average") or {**params["generator"], "codebooks": entries}
 
 
 class _Judged(NamedTuple):
