@@ -20,12 +20,12 @@ from audiolm_jax.data.batches import (
 from audiolm_jax.data.corpora import Corpus
 from audiolm_jax.data.crops import crop_bounds, padded, with_gain
 from audiolm_jax.data.examples import stage_batch_shapes, stage_eval_batch_shapes, stage_example
-from audiolm_jax.data.order import ExampleOrder, hash_uniform, speaker_ids
+from audiolm_jax.data.order import ExampleOrder, check_weights, hash_uniform, speaker_ids
 from audiolm_jax.data.sample_cache import SampleCache
 from audiolm_jax.data.token_source import TokenSource
 from audiolm_jax.data.utterances import Utterance
 from audiolm_jax.errors import UserError
-from audiolm_jax.ranges import Count, Whole
+from audiolm_jax.ranges import Count, Positive, Whole
 from audiolm_jax.tokens.stages import Stage
 
 # Draws for one index before giving up, where files cannot be read.
@@ -46,7 +46,7 @@ class AudioFeed:
         batch_size: B of the global batch.
         seed: of order, crops and gains.
         balance_speakers: draw the speaker first, then the recording.
-        weights: share of each corpus; None for shares by number of speakers (or of recordings).
+        weights: share of each corpus, whatever they sum to; None for shares by number of speakers (or of recordings).
         gain_db: (low, high) of a uniform random gain, None for none. A gain that would clip is lowered.
         cache_bytes: memory for decoded recordings, of each process that reads. Corpora that fit into it are decoded
             once; of larger ones nothing is kept, and each crop is read by itself.
@@ -60,7 +60,7 @@ class AudioFeed:
     batch_size: Count
     seed: int = 0
     balance_speakers: bool = True
-    weights: tuple[float, ...] | None = None
+    weights: tuple[Positive, ...] | None = None
     gain_db: tuple[float, float] | None = None
     cache_bytes: Whole = 2 << 30
     num_threads: Count = 2
@@ -71,6 +71,7 @@ class AudioFeed:
             raise UserError("an audio feed needs at least one corpus")
         if self.crop_samples < 1 or self.batch_size < 1:
             raise UserError(f"crop_samples and batch_size must be positive, got {self.crop_samples}, {self.batch_size}")
+        check_weights(self.weights, len(self.corpora))
 
     def __getstate__(self):
         # A worker process gets the list of the recordings, and decides as this process did, but has memory of its own.
@@ -191,7 +192,7 @@ class TokenFeed:
         batch_size: B of the global batch.
         seed: of order and crops.
         balance_speakers: draw the speaker first, then the recording.
-        weights: share of each folder; None for shares by number of speakers (or of records).
+        weights: share of each folder, whatever they sum to; None for shares by number of speakers (or of records).
         max_eval_examples: at most so many held-out crops, evenly spread; None for all.
         num_threads: threads that read ahead, of each process.
         num_workers: processes that read ahead; 0 for threads of this one alone, which share one core's worth of Python.
@@ -202,10 +203,13 @@ class TokenFeed:
     batch_size: Count
     seed: int = 0
     balance_speakers: bool = True
-    weights: tuple[float, ...] | None = None
+    weights: tuple[Positive, ...] | None = None
     max_eval_examples: Whole | None = None
     num_threads: Count = 2
     num_workers: Whole = 0
+
+    def __post_init__(self):
+        check_weights(self.weights, len(self.folders))
 
     def __getstate__(self):
         # A worker process opens the folders for itself: millions of numbers need not be sent to it.

@@ -4,9 +4,12 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
+
+from audiolm_jax.errors import UserError
 
 # Corpora are mixed in blocks of this many examples, so a share is exact to one part in 1024.
 MIXTURE_BLOCK = 1024
@@ -47,6 +50,20 @@ def shuffled(position: int, size: int, seed: int, purpose: str, *indices: int) -
         position = (left << half_bits) | right
         if position < size:
             return position
+
+
+def check_weights(weights: Sequence[float] | None, count: int) -> None:
+    """Raises UserError where the shares of a mixture are not one positive number for each of `count` folders.
+
+    None is no mixture: the shares follow from what the folders hold.
+    """
+    if weights is None:
+        return
+    if len(weights) != count:
+        raise UserError(f"{len(weights)} weights for {count} folder{'s' * (count != 1)} of data; give one for each "
+                        "--data, in order")
+    if not all(0 < weight < math.inf for weight in weights):
+        raise UserError(f"the weights are {tuple(weights)}; each must be above 0; leave out the --data that has none")
 
 
 def speaker_ids(names: Sequence[str]) -> np.ndarray:
@@ -99,8 +116,7 @@ class ExampleOrder:
     def __post_init__(self):
         if not self.speakers or not all(len(ids) for ids in self.speakers):
             raise ValueError("every corpus of an order needs at least one item")
-        if self.weights is not None and (len(self.weights) != len(self.speakers) or min(self.weights) <= 0):
-            raise ValueError(f"{len(self.speakers)} corpora need as many positive weights, got {self.weights}")
+        check_weights(self.weights, len(self.speakers))
 
     @functools.cached_property
     def _groups(self) -> list[_Groups]:

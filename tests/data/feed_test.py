@@ -218,6 +218,31 @@ def test_audio_crops_are_what_the_files_hold(corpus_dirs):
     assert sources == {True, False}
 
 
+@pytest.mark.parametrize("weights", [(0.5, 0.3, 0.2), (5, 3, 2)])
+def test_a_long_draw_holds_every_folder_by_its_weight(corpus_dirs, token_dirs, weights):
+    """Whatever the number of speakers in each, and whatever the weights sum to."""
+    audio = audio_feed([*corpus_dirs, corpus_dirs[0]], weights=weights)
+    tokens = token_feed((*token_dirs, token_dirs[0]), weights=weights)
+    for order in (audio.order, tokens.source.order):
+        drawn = np.bincount([order.slot(index)[0] for index in range(10 * 1024)], minlength=3)
+        np.testing.assert_allclose(drawn / drawn.sum(), (0.5, 0.3, 0.2), atol=1 / 1024)
+        # Any stretch of training is mixed, not only the whole of it.
+        some = np.bincount([order.slot(index)[0] for index in range(300, 500)], minlength=3)
+        np.testing.assert_allclose(some / 200, (0.5, 0.3, 0.2), atol=0.1)
+    # And the recordings that are read are those of the drawn folders: the second one is 0.1 louder.
+    second = [audio.example(index)["samples"][0] > 0.175 for index in range(400)]
+    assert np.mean(second) == pytest.approx(0.3, abs=0.06)
+
+
+def test_weights_that_are_not_one_for_each_folder_are_refused(corpus_dirs, token_dirs):
+    for make in (lambda weights: audio_feed(corpus_dirs, weights=weights),
+                 lambda weights: token_feed(token_dirs, weights=weights)):  # fmt: skip
+        with pytest.raises(UserError, match="^3 weights for 2 folders of data; give one for each --data"):
+            make((1.0, 1.0, 1.0))
+        with pytest.raises(UserError, match="each must be above 0"):
+            make((1.0, -1.0))
+
+
 def test_gain_never_clips(corpus_dirs):
     plain, loud = (take(audio_feed(corpus_dirs, gain_db=gain), 4) for gain in (None, (18.0, 40.0)))
     for (quiet, _), (batch, _) in zip(plain, loud, strict=True):

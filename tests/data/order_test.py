@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.data.order import MIXTURE_BLOCK, ExampleOrder, hash_bits, hash_uniform, shuffled, speaker_ids
+from audiolm_jax.errors import UserError
 
 SPEAKERS = ("a",) * 7 + ("b",) * 2 + ("c",)
 IDS = speaker_ids(SPEAKERS)
@@ -93,7 +94,11 @@ def test_default_shares_are_by_speakers_or_recordings():
 def test_mistakes_raise():
     with pytest.raises(ValueError, match="at least one item"):
         ExampleOrder((speaker_ids(()),))
-    with pytest.raises(ValueError, match="positive weights"):
-        ExampleOrder((IDS,), weights=(0.0,))
+    for weights, message in (
+        ((0.0,), r"the weights are \(0.0,\); each must be above 0"),
+        ((1.0, 2.0), "2 weights for 1 folder of data; give one for each --data, in order"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ExampleOrder((IDS,), weights=weights)
     with pytest.raises(ValueError, match="outside"):
         shuffled(5, 5, 0, "test")
