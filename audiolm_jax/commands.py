@@ -419,7 +419,8 @@ def evaluate(args: Namespace) -> int:
             # It is added to, so it may be there and lie among the recordings; what is no file of scores is spared.
             outputs.check_files([output], [given for given in arguments.inputs(args) if not os.path.isdir(given)])
         else:
-            sound = [*(getattr(args, "data", None) or ()), getattr(args, "audio", None)]
+            sound = list(getattr(args, "data", None) or ())
+            sound += [getattr(args, name, None) for name in ("audio", "unrelated")]
             outputs.check_folder(output, arguments.inputs(args), sound)
     measurement = args.measure(args)
     if measurement is None or isinstance(measurement, int):  # of a command that writes and tells by itself

@@ -13,6 +13,7 @@ NAMES = (
     "visqol",
     "codec",
     "wer",
+    "words",
     "speaker",
     "detector",
     "perplexity",

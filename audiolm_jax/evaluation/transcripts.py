@@ -56,6 +56,16 @@ def read_transcripts(folder: str | Path, keys: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def read_texts(path: Path) -> list[str]:
+    """All texts of one file: a .tsv file and a *.trans.txt file as above, of any other file the whole.
+
+    Raises:
+        UserError: as `read_transcripts`, or the file is missing.
+    """
+    read = _read_tsv if path.suffix == ".tsv" else _read_trans if path.name.endswith(".trans.txt") else _read_whole
+    return list(read(path, _content(path)).values())
+
+
 def _folders_above(key: str) -> list[str]:
     """Folders in which a recording lies, the nearest first."""
     return [parent.as_posix() for parent in PurePosixPath(key).parents]
@@ -73,13 +83,17 @@ def _read(path: Path, beside_recording: bool) -> dict[str, str]:
         return {}
     if not path.is_file():
         return {}
-    try:
-        # Editors of Windows begin a file of text with a byte-order mark, which is no part of the first name.
-        texts = read(path, path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from error
+    texts = read(path, _content(path))
     tidy = {utterance: " ".join(text.split()) for utterance, text in texts.items()}
     return _by_name({utterance: text for utterance, text in tidy.items() if text})
+
+
+def _content(path: Path) -> str:
+    try:
+        # Editors of Windows begin a file of text with a byte-order mark, which is no part of the first name.
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from error
 
 
 # Lines end where a text file has line ends: `splitlines` also cuts at marks that may stand within a sentence (U+2028).
