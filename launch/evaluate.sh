@@ -33,7 +33,7 @@ if [[ " $* " != *" --data "* && " $* " != *" --data="* ]]; then
   if [[ ! -f "$OUT/espeak/transcripts.tsv" ]]; then
     with_extra espeak espeak
     say "making speech of many voices with espeak-ng in $OUT/espeak"
-    "$python" "$ROOT/launch/make_espeak_speech.py" "$OUT/espeak" --hours 0.4 >&2
+    "$python" "$ROOT/launch/make_espeak_speech.py" "$OUT/espeak" --minutes 24 >&2
   fi
   flags+=(--data "$OUT/espeak")
 fi

@@ -1,201 +1,58 @@
 #!/usr/bin/env python3
 """Makes a folder of English speech with espeak-ng: OUT/espeak_<voice>/<n>.flac, 16 kHz mono, and transcripts.tsv.
 
-    python launch/make_espeak_speech.py data/espeak --hours 1.5
+    python launch/make_espeak_speech.py data/espeak --minutes 90
+    python launch/make_espeak_speech.py data/espeak_phrases --text phrases --minutes 60
+    python launch/make_espeak_speech.py data/few_voices --text phrases --minutes 5 --voices 8 --seed 1
     python launch/make_espeak_speech.py data/espeak --prompt prompt.wav
 
-The text comes from a small grammar in this file, so nothing is copied from anywhere, and what espeak-ng speaks belongs
-to whoever runs it. Every clip is a pure function of (seed, voice, number): a stopped run is continued by starting it
-again, and clips that exist are kept. The second form speaks one sentence that the grammar cannot make, in one of the
-same voices: a prompt whose voice a system trained on the folder knows and whose sentence it does not.
+What is said are made-up sentences of some 500 words (`made_sentences.py`) or, with `--text phrases`, the small closed
+language of `phrase_language.py`; so nothing is copied from anywhere, and what espeak-ng speaks belongs to whoever runs
+it. Levels are those of read speech, about -25 dBFS, and pauses between sentences vary. Every clip is a pure function of
+(seed, text, voice, number): a stopped run is continued by starting it again, and clips that exist are kept. Whoever
+trains on the folder holds out some of its voices, as of any folder with one subfolder for each speaker.
 
-Needs the PyPI packages espeakng-loader, numpy, soundfile, soxr and tqdm (extra `demo`).
+With --prompt one sentence is spoken that neither kind of text can make, in one of the same voices: a prompt whose voice
+a system trained on the folder knows and whose sentence it does not.
+
+Needs the PyPI packages espeakng-loader, numpy, soundfile, soxr and tqdm (extra `espeak`).
 """
 
 import argparse
 import ctypes
-import dataclasses
 import hashlib
+import json
 import multiprocessing
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
-import espeakng_loader
 import numpy as np
+import phrase_language
 import soundfile
 import soxr
+from espeak_voices import VOICES, Voice
+from made_sentences import make_text, spoken_words
 from tqdm import tqdm
 
 SAMPLE_RATE_HZ = 16_000
-MIN_SECONDS, MAX_SECONDS = 5.0, 12.0
+# Shortest and longest clip of each kind of text. One of the phrases is said to its end, and voices differ in speed.
+CLIP_SECONDS = {"sentences": (5.0, 12.0), "phrases": (5.0, 20.0)}
+# LibriSpeech's recordings have -31.5 to -22.3 dBFS (RMS; the middle 90 %), and half of them are below -25.5.
+LEVEL_DBFS, LEVEL_DEVIATION_DB, MOST_DEVIATION_DB = -25.0, 2.5, 5.0
+PEAK_DBFS = -1.0
+# Between sentences; readers of LibriSpeech pause for 0.2 s in the middle, one time in twenty for more than 1 s.
+PAUSE_SECONDS = (0.2, 0.8)
+EDGE_SECONDS = (0.05, 0.25)
+DESCRIPTION = "made_from.json"
 PROMPT_VOICE = "us_m3"
 PROMPT_TEXT = "A cold wind moved over the harbour, and somewhere a single bell began to ring."
 
 
-@dataclasses.dataclass(frozen=True)
-class Voice:
-    """One speaker: an accent and a voice variant of espeak-ng, spoken at one pitch, liveliness and speed.
-
-    `pitch` and `pitch_range` are espeak-ng's 0 to 99 (50 is the variant's own), `words_per_minute` its speaking rate.
-    """
-
-    name: str
-    accent: str
-    variant: str
-    pitch: int
-    pitch_range: int
-    words_per_minute: int
-
-
-VOICES = tuple(
-    Voice(*fields)
-    for fields in (
-        ("us_m1", "en-us", "m1", 50, 50, 160), ("us_m2", "en-us", "m2", 40, 55, 150),
-        ("us_m3", "en-us", "m3", 46, 60, 165), ("us_m4", "en-us", "m4", 55, 45, 155),
-        ("us_m5", "en-us", "m5", 45, 60, 175), ("us_m6", "en-us", "m6", 50, 50, 145),
-        ("us_m7", "en-us", "m7", 42, 65, 170), ("us_m8", "en-us", "m8", 52, 50, 160),
-        ("us_f1", "en-us", "f1", 50, 50, 160), ("us_f2", "en-us", "f2", 55, 60, 170),
-        ("us_f3", "en-us", "f3", 48, 55, 155), ("us_f4", "en-us", "f4", 52, 65, 165),
-        ("us_f5", "en-us", "f5", 45, 50, 150), ("us_adam", "en-us", "adam", 50, 55, 165),
-        ("us_alex", "en-us", "Alex", 50, 50, 160), ("us_linda", "en-us", "linda", 45, 50, 165),
-        ("us_mike", "en-us", "Mike", 50, 60, 155), ("us_steph", "en-us", "steph", 48, 55, 160),
-        ("us_john", "en-us", "john", 50, 50, 150), ("us_travis", "en-us", "travis", 50, 50, 160),
-        ("gb_m1", "en", "m1", 44, 60, 150), ("gb_m2", "en", "m2", 52, 50, 165),
-        ("gb_m3", "en", "m3", 55, 55, 155), ("gb_m4", "en", "m4", 46, 65, 170),
-        ("gb_m7", "en", "m7", 50, 50, 160), ("gb_f1", "en", "f1", 55, 60, 150),
-        ("gb_f2", "en", "f2", 46, 50, 165), ("gb_f4", "en", "f4", 50, 55, 155),
-        ("gb_f5", "en", "f5", 54, 60, 175), ("gb_david", "en", "david", 50, 55, 160),
-        ("gb_edward", "en", "edward", 50, 50, 155), ("gb_belinda", "en", "belinda", 45, 55, 160),
-        ("rp_m3", "en-gb-x-rp", "m3", 40, 60, 145),
-        ("rp_m5", "en-gb-x-rp", "m5", 52, 55, 160), ("rp_f3", "en-gb-x-rp", "f3", 55, 60, 160),
-        ("rp_f2", "en-gb-x-rp", "f2", 42, 55, 150), ("rp_aunty", "en-gb-x-rp", "aunty", 48, 50, 150),
-        ("scot_m1", "en-gb-scotland", "m1", 55, 60, 165), ("scot_m6", "en-gb-scotland", "m6", 45, 55, 155),
-        ("scot_f1", "en-gb-scotland", "f1", 45, 60, 160), ("scot_f4", "en-gb-scotland", "f4", 56, 55, 170),
-        ("nyc_m2", "en-us-nyc", "m2", 55, 60, 170), ("nyc_m8", "en-us-nyc", "m8", 45, 55, 160),
-        ("nyc_f3", "en-us-nyc", "f3", 55, 60, 165), ("nyc_f5", "en-us-nyc", "f5", 50, 55, 160),
-        ("mid_m4", "en-gb-x-gbcwmd", "m4", 50, 60, 160), ("mid_f2", "en-gb-x-gbcwmd", "f2", 50, 55, 155),
-        ("lan_m7", "en-gb-x-gbclan", "m7", 46, 60, 165), ("lan_f1", "en-gb-x-gbclan", "f1", 48, 60, 155),
-        ("car_m3", "en-029", "m3", 50, 60, 160), ("car_f4", "en-029", "f4", 46, 60, 160),
-    )
-)
-
-PEOPLE = (
-    "the teacher|my brother|an old friend|the captain|her neighbour|the young doctor|a tall stranger|the baker|"
-    "our guide|the children|two sailors|the farmer's wife|a quiet student|the night porter|his grandmother|"
-    "the painter|everyone|a letter carrier|the engineer|some travellers|the judge|a gardener|my cousin Anna|"
-    "Mister Hale|the woman in the shop"
-).split("|")
-PLACES = (
-    "the river|the market square|the old bridge|a narrow valley|the railway station|the kitchen|"
-    "the edge of the forest|the library|a small island|the northern road|the garden wall|the school yard|"
-    "a crowded theatre|the top of the hill|the empty warehouse|the village church|the beach|a farm near the border|"
-    "the third floor|the winter camp|the museum"
-).split("|")
-THINGS = (
-    "a silver watch|the broken chair|seven yellow boxes|a bag of oranges|the morning paper|a map of the coast|"
-    "an unfinished letter|the heavy blue curtain|a bottle of milk|the wrong key|a pair of gloves|the violin|"
-    "fresh bread|a basket of fish|the photograph|an ancient coin|three loaves|the measuring tape|a cheap umbrella|"
-    "the ship's log|a jar of honey|their wooden sledge|the garden tools|a large brown dog|the smallest of the horses"
-).split("|")
-PAST_ACTIONS = (
-    "found|carried|forgot|described|sold|borrowed|hid|repaired|painted|noticed|wanted|dropped|kept|measured|"
-    "gave away|brought|asked for|searched for|pushed|threw|examined|admired|wrapped|stole|returned"
-).split("|")
-MOVEMENTS = (
-    "walked|ran|drove|hurried|rode|wandered|came back|marched|climbed|was sent|went alone|travelled|swam|was led|"
-    "moved"
-).split("|")
-ADVERBS = (
-    "quickly|without a word|very early|as usual|just before noon|in the pouring rain|for the first time|"
-    "rather slowly|by mistake|again and again|with great care|after supper|on Thursday|in June|years ago|"
-    "every other week|at half past six"
-).split("|")
-QUALITIES = (
-    "cold|bright|much larger than before|strange|empty|almost white|difficult to reach|wonderful|thick with dust|"
-    "quiet|too expensive|covered with leaves|green and gold|visible from far away|deep|as sharp as glass|very hungry|"
-    "usual"
-).split("|")
-SUBJECTS = (
-    "the weather|this house|the sea|the bread|her voice|the path|the engine|that story|the moon|the coffee|"
-    "the question|the whole journey|the ice|the judge's answer|the music|the field|the first chapter|a good knife|"
-    "the fog"
-).split("|")
-OPENERS = (
-    "Yes, |No, |Perhaps |Later that year |In the end |Of course |They say that |I think |You should know that |"
-    "Suddenly |Long before the war |While the others slept, |To be honest, |By the way, |When the bell rang, "
-).split("|")
-REASONS = (
-    "because the roof was leaking|although nobody believed it|since there was nothing else to do|"
-    "so that the boys could rest|if the snow does not melt|which surprised us all|until the lamp went out|"
-    "before the shop closed|and laughed about it|but the door was locked|as if it were a game|"
-    "while the fire was burning|though it was far too late"
-).split("|")
-QUESTIONS = (
-    "Where did {person} put {thing}?|Who {past} {thing} at {place}?|Why is {subject} so {quality}?|"
-    "Have you ever {past2} {place} {adverb}?|Did {person} really walk to {place}?|What is the price of {thing}?"
-).split("|")
-STATEMENTS = (
-    "{person} {past} {thing} near {place}|{person} {moved} to {place} {adverb}|{subject} was {quality}|"
-    "{adverb}, {person} {past} {thing}|{person} told {person2} about {place}|there were {number} people at {place}|"
-    "{subject} seemed {quality}, and {person} {moved} past {place}|{person} {past} {thing} and {past} {thing2}|"
-    "it takes {number} minutes from {place} to {place2}|{thing} lay beside {place}|"
-    "we paid {number} pounds for {thing}"
-).split("|")
-
-UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-
-
-def make_sentence(rng: np.random.Generator) -> str:
-    """One sentence of the grammar."""
-
-    def pick(options: tuple[str, ...] | list[str]) -> str:
-        return options[int(rng.integers(len(options)))]
-
-    def fill(template: str) -> str:
-        return template.format(
-            person=pick(PEOPLE), person2=pick(PEOPLE), place=pick(PLACES), place2=pick(PLACES), thing=pick(THINGS),
-            thing2=pick(THINGS), past=pick(PAST_ACTIONS), moved=pick(MOVEMENTS), adverb=pick(ADVERBS),
-            subject=pick(SUBJECTS), quality=pick(QUALITIES), number=int(rng.integers(2, 400)),
-            past2=pick(("seen", "been to", "left", "visited")),
-        )  # fmt: skip
-
-    if rng.random() < 0.15:
-        return fill(pick(QUESTIONS))
-    text = fill(pick(STATEMENTS))
-    if rng.random() < 0.4:
-        text = f"{text} {pick(REASONS)}"
-    if rng.random() < 0.3:
-        text = pick(OPENERS) + text
-    return text[0].upper() + text[1:] + ("!" if rng.random() < 0.05 else ".")
-
-
-def make_text(rng: np.random.Generator, num_words: int) -> str:
-    """Sentences of the grammar until there are at least `num_words` words."""
-    sentences: list[str] = []
-    while sum(len(sentence.split()) for sentence in sentences) < num_words:
-        sentences.append(make_sentence(rng))
-    return " ".join(sentences)
-
-
-def spoken_words(text: str, accent: str) -> str:
-    """The text with its numbers, all below a thousand, in the words that espeak-ng says: for transcripts."""
-
-    def words(number: int) -> str:
-        if number >= 100:
-            hundreds, rest = divmod(number, 100)
-            joint = " " if accent.startswith("en-us") else " and "
-            return f"{UNITS[hundreds]} hundred" + (joint + words(rest) if rest else "")
-        if number >= 20:
-            return "-".join((TENS[number // 10 - 2], *([UNITS[number % 10]] if number % 10 else [])))
-        return UNITS[number]
-
-    return re.sub(r"\d+", lambda match: words(int(match[0])), text)
+class OtherClips(ValueError):
+    """A folder holds clips of another kind of text, or of another seed."""
 
 
 class Espeak:
@@ -208,6 +65,8 @@ class Espeak:
     _PCM_BY_CALLBACK, _UTF8, _RATE, _PITCH, _RANGE = 2, 1, 1, 3, 4
 
     def __init__(self) -> None:
+        import espeakng_loader  # here, so that --help needs nothing
+
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         data = espeakng_loader.get_data_path().encode()
         self.sample_rate_hz = self._library.espeak_Initialize(self._PCM_BY_CALLBACK, 200, data, 0)
@@ -241,13 +100,34 @@ class Espeak:
         return np.concatenate(self._chunks).astype(np.float32) / 32768.0
 
 
-def tidy(samples: np.ndarray, sample_rate_hz: int, peak_db: float, edge_seconds: float) -> np.ndarray:
-    """float32[T] at 16 kHz: silence at both ends cut to `edge_seconds`, peak at `peak_db` below full scale."""
-    samples = soxr.resample(samples, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ")
+def speak_text(espeak: Espeak, voice: Voice, text: str, rng: np.random.Generator) -> np.ndarray:
+    """A text as a reader says it: float32[T] at 16 kHz, with drawn pauses between its sentences and a drawn level."""
+    parts = [np.zeros(_samples(rng, EDGE_SECONDS), np.float32)]
+    for sentence in re.split(r"(?<=[.!?])\s+", text):
+        spoken = espeak.speak(voice, sentence, noise_seed=int(rng.integers(1, 2**31)))
+        parts.append(without_silence(soxr.resample(spoken, espeak.sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ")))
+        parts.append(np.zeros(_samples(rng, PAUSE_SECONDS), np.float32))
+    parts[-1] = np.zeros(_samples(rng, EDGE_SECONDS), np.float32)
+    deviation_db = np.clip(rng.normal(0.0, LEVEL_DEVIATION_DB), -MOST_DEVIATION_DB, MOST_DEVIATION_DB)
+    return at_level(np.concatenate(parts), LEVEL_DBFS + deviation_db)
+
+
+def _samples(rng: np.random.Generator, seconds: tuple[float, float]) -> int:
+    """A number of samples between two lengths, short ones as often as those of twice the length."""
+    return round(float(np.exp(rng.uniform(*np.log(seconds)))) * SAMPLE_RATE_HZ)
+
+
+def without_silence(samples: np.ndarray, kept_seconds: float = 0.03) -> np.ndarray:
+    """float32[T'] of float32[T] at 16 kHz: all but `kept_seconds` of the silence at both ends cut off."""
     loud = np.flatnonzero(np.abs(samples) > 0.01 * np.max(np.abs(samples)))
-    edge = round(edge_seconds * SAMPLE_RATE_HZ)
-    samples = samples[max(0, loud[0] - edge) : loud[-1] + edge]
-    return samples * np.float32(10 ** (peak_db / 20) / np.max(np.abs(samples)))
+    kept = round(kept_seconds * SAMPLE_RATE_HZ)
+    return samples[max(0, loud[0] - kept) : loud[-1] + 1 + kept]
+
+
+def at_level(samples: np.ndarray, level_dbfs: float) -> np.ndarray:
+    """The same float32[T] with this RMS, or as near to it as its peak allows."""
+    gain = 10 ** (level_dbfs / 20) / np.sqrt(np.mean(np.square(samples)))
+    return samples * np.float32(min(gain, 10 ** (PEAK_DBFS / 20) / np.max(np.abs(samples))))
 
 
 def write(path: Path, samples: np.ndarray) -> None:
@@ -264,22 +144,24 @@ def clip_rng(seed: int, voice: Voice, number: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
-def clip_text(rng: np.random.Generator, voice: Voice) -> str:
-    """Text of about 6 to 11 seconds at the voice's rate."""
+def clip_text(kind: str, rng: np.random.Generator, voice: Voice) -> str:
+    """One of the phrases, or sentences of about 6 to 11 seconds at the voice's rate."""
+    if kind == "phrases":
+        return phrase_language.text(int(rng.integers(2**63)))
     # espeak-ng pauses between sentences, so it speaks about 15 % fewer words than its nominal rate.
     return make_text(rng, round(rng.uniform(5.5, 9.5) * voice.words_per_minute * 0.8 / 60))
 
 
-def make_clip(output: Path, seed: int, voice: Voice, number: int) -> float:
-    """Speaks and writes one clip of 5 to 12 s and its text, drawing texts until one has such a length; its seconds."""
+def make_clip(output: Path, kind: str, seed: int, voice: Voice, number: int) -> float:
+    """Speaks and writes one clip and its text, drawing texts until one has a length of its kind; its seconds."""
     path, text_path = clip_paths(output, voice, number)
     rng = clip_rng(seed, voice, number)
     espeak = Espeak()
+    shortest, longest = CLIP_SECONDS[kind]
     while True:
-        text = clip_text(rng, voice)
-        spoken = espeak.speak(voice, text, noise_seed=int(rng.integers(1, 2**31)))
-        samples = tidy(spoken, espeak.sample_rate_hz, float(rng.uniform(-6.0, -3.0)), float(rng.uniform(0.05, 0.25)))
-        if MIN_SECONDS <= len(samples) / SAMPLE_RATE_HZ <= MAX_SECONDS:
+        text = clip_text(kind, rng, voice)
+        samples = speak_text(espeak, voice, text, rng)
+        if shortest <= len(samples) / SAMPLE_RATE_HZ <= longest:
             break
     text_path.parent.mkdir(parents=True, exist_ok=True)
     text_path.write_text(spoken_words(text, voice.accent) + "\n")
@@ -293,21 +175,60 @@ def clip_paths(output: Path, voice: Voice, number: int) -> tuple[Path, Path]:
     return folder / f"{number:04d}.flac", folder / f"{number:04d}.txt"
 
 
-def make_corpus(output: Path, hours: float, seed: int) -> None:
-    """Fills `output` until every voice has its share of `hours`, and writes transcripts.tsv (clip, speaker, text)."""
-    target_seconds = hours * 3600 / len(VOICES)
+def some_voices(count: int) -> tuple[Voice, ...]:
+    """`count` of the voices, accents and variants mixed; more of them hold the fewer."""
+    return tuple(sorted(VOICES, key=lambda voice: hashlib.sha256(voice.name.encode()).digest())[:count])
+
+
+def describe(output: Path, kind: str, seed: int) -> None:
+    """Writes down what the clips of a folder are made from; OtherClips where it holds others, which would be kept."""
+    path, now = output / DESCRIPTION, {"text": kind, "seed": seed}
+    before = None
+    if path.exists():
+        try:
+            before = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise OtherClips(f"{path} cannot be read; name another folder") from error
+    elif any(output.glob("espeak_*/*.flac")):  # made before folders said what they hold
+        before = {"text": "sentences", "seed": seed}
+    if before not in (None, now):
+        flags = " ".join(f"--{name} {value}" for name, value in before.items())
+        raise OtherClips(f"{output} holds clips of {flags}; give the same, or name another folder")
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(now) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file of text, complete or absent."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def make_corpus(
+    output: Path, minutes: float, seed: int, kind: str = "sentences", voices: tuple[Voice, ...] = VOICES
+) -> None:
+    """Fills `output` until every voice has its share of `minutes`, and writes transcripts.tsv (clip, speaker, text).
+
+    Raises:
+        OtherClips: the folder holds clips of another kind of text or another seed.
+    """
+    describe(output, kind, seed)
+    target_seconds = minutes * 60 / len(voices)
     transcripts: list[str] = []
     total_seconds = 0.0
-    progress = tqdm(total=round(hours * 3600), unit="s", desc="espeak-ng speech", disable=not sys.stderr.isatty())
-    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as fresh_process:
-        for voice in VOICES:
+    progress = tqdm(total=round(minutes * 60), unit="s", desc="espeak-ng speech", disable=not sys.stderr.isatty())
+    # ^C is told to this process alone: the other one ends its clip.
+    ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1, **ignore) as fresh_process:
+        for voice in voices:
             speaker, seconds, number = f"espeak_{voice.name}", 0.0, 0
             while seconds < target_seconds:
                 path, text_path = clip_paths(output, voice, number)
                 if path.exists():
                     clip_seconds = soundfile.info(path).duration
                 else:
-                    clip_seconds = fresh_process.apply(make_clip, (output, seed, voice, number))
+                    clip_seconds = fresh_process.apply(make_clip, (output, kind, seed, voice, number))
                 # Folders of earlier versions have digits in their texts.
                 text = spoken_words(text_path.read_text().strip(), voice.accent)
                 transcripts.append(f"{speaker}/{number:04d}\t{speaker}\t{text}")
@@ -315,28 +236,48 @@ def make_corpus(output: Path, hours: float, seed: int) -> None:
                 progress.update(min(round(clip_seconds), progress.total - progress.n))
             total_seconds += seconds
     progress.close()
-    temporary = output / ".transcripts.partial"
-    temporary.write_text("\n".join(transcripts) + "\n")
-    os.replace(temporary, output / "transcripts.tsv")
-    print(f"{len(transcripts)} clips of {len(VOICES)} voices, {total_seconds / 3600:.2f} h, in {output}")
+    write_text(output / "transcripts.tsv", "\n".join(transcripts) + "\n")
+    print(f"{len(transcripts)} clips of {len(voices)} voices, {total_seconds / 60:.1f} min, in {output}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        """Ends the program with one line."""
+        self.exit(2, f"error: {message}\n")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("output", type=Path, help="the folder to fill")
-    parser.add_argument("--hours", type=float, default=1.5, help="speech to make, all voices together (default 1.5)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--text", choices=sorted(CLIP_SECONDS), default="sentences", help="default sentences")
+    parser.add_argument("--minutes", type=float, default=90.0, help="to make, all voices together (default 90)")
+    parser.add_argument("--voices", type=int, default=len(VOICES), help=f"so many (default all, {len(VOICES)})")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
     parser.add_argument("--prompt", type=Path, help="write the prompt to this file instead of filling the folder")
-    parser.add_argument("--prompt_voice", default=PROMPT_VOICE, choices=[voice.name for voice in VOICES])
+    parser.add_argument("--prompt_voice", default=PROMPT_VOICE, choices=[v.name for v in VOICES], metavar="NAME")
     parser.add_argument("--prompt_text", default=PROMPT_TEXT)
     args = parser.parse_args()
+    if not 0 < args.minutes < float("inf"):
+        parser.error(f"--minutes is {args.minutes:g}; give a number above 0")
+    if not 1 <= args.voices <= len(VOICES):
+        parser.error(f"--voices is {args.voices}; there are 1 to {len(VOICES)}")
+    if args.output.exists() and not args.output.is_dir():
+        parser.error(f"{args.output} is no folder; name one to fill")
+    try:
+        import espeakng_loader  # noqa: F401  before anything is written
+    except ModuleNotFoundError:
+        parser.error("espeak-ng is not installed; install it with: pip install 'audiolm_jax[espeak]'")
 
     if args.prompt is None:
-        make_corpus(args.output, args.hours, args.seed)
+        try:
+            make_corpus(args.output, args.minutes, args.seed, args.text, some_voices(args.voices))
+        except OtherClips as error:
+            parser.error(str(error))
+        except KeyboardInterrupt:
+            parser.exit(130, "stopped; the same command goes on\n")
         return 0
-    espeak = Espeak()
     voice = next(voice for voice in VOICES if voice.name == args.prompt_voice)
-    samples = tidy(espeak.speak(voice, args.prompt_text, noise_seed=args.seed + 1), espeak.sample_rate_hz, -4.0, 0.1)
+    samples = speak_text(Espeak(), voice, args.prompt_text, np.random.default_rng(args.seed))
     write(args.prompt, samples)
     print(f"{len(samples) / SAMPLE_RATE_HZ:.2f} s in {args.prompt}")
     return 0
