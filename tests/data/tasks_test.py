@@ -14,6 +14,7 @@ from audiolm_jax.data.tasks import (  # noqa: E402
     stage_dataset,
     task_feature_lengths_of,
 )
+from audiolm_jax.errors import UserError  # noqa: E402
 from tests.data.tiny_records import STAGES, write_folder  # noqa: E402
 
 
@@ -46,6 +47,14 @@ def test_seqio_equals_grain(folders, stage):
     assert len(heldout) == feed.num_eval_examples
     for index, example in enumerate(heldout):
         assert_same(example, feed.heldout_example(index))
+
+
+def test_shares_are_the_weights_and_must_be_one_for_each_folder(folders):
+    mixture = register_tasks(folders, [STAGES[0]], weights=(3, 1), name="shares")[STAGES[0].name].mixture
+    rates = [rate for _, rate in sorted(seqio.MixtureRegistry.get(mixture)._task_to_rate.items())]
+    assert rates == [768.0, 256.0]
+    with pytest.raises(UserError, match="3 weights for 2 folders of data"):
+        register_tasks(folders, [STAGES[0]], weights=(3, 1, 1), name="wrong")
 
 
 def test_a_task_alone_equals_a_feed_of_its_folder(folders):
