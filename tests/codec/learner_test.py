@@ -152,15 +152,18 @@ def test_the_start_is_computed_once_and_from_the_coming_batches():
     assert not differ(again.collections, straight()[0][-1].collections)
 
 
-def test_what_is_exported_is_the_average_of_the_weights():
-    learner, _, _ = compiled()
+def test_what_is_exported_is_the_average_of_weights_and_codebooks():
+    learner, _, start = compiled()
     states, _ = straight()
-    average = states[0].params["generator"]
+    average = states[0].params["generator"] | {"codebooks": np.zeros((2, 8, 4))}
     for step, after in enumerate(states[1:]):
+        if step == 2:  # they begin with the k-means start, not with the zeros before it
+            average["codebooks"] = start(states[2], 2).collections["codebooks"].entries
         decay = min(0.5, (1 + step) / (10 + step))
-        average = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, average, after.params["generator"])
+        current = after.params["generator"] | {"codebooks": after.collections["codebooks"].entries}
+        average = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, average, current)
     exported = learner.codec_params(states[-1])
-    for part in ("encoder", "decoder"):
+    for part in ("encoder", "decoder", "codebooks"):
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), exported[part], average[part])
     assert differ(exported["decoder"], states[-1].params["generator"]["decoder"])
 
