@@ -148,6 +148,7 @@ def muon(
     clip_norm: Positive = 1.0,
     iterations: Count = 5,
     matrices: Callable[[Any], Any] = convolution_matrices,
+    cooldown_steps: Whole = 0,
 ) -> optax.GradientTransformation:
     """Clip by global norm, Muon with updates of Adam's size (RMS 0.2 times the rate), and the given schedule.
 
@@ -160,7 +161,9 @@ def muon(
       clip_norm: the gradients' largest global norm.
       iterations: of the orthogonalisation.
       matrices: from parameters to a tree of `MatrixAxes`, or None where Adam is to be used.
+      cooldown_steps: last updates, over which the rate falls to 0.
     """
+    rate = learning_rate(peak_learning_rate, warmup_steps, total_steps, schedule, cooldown_steps)
 
     def labels(params):
         return jax.tree.map(lambda leaf, axes: "adam" if axes is None else "muon", params, matrices(params))
@@ -171,5 +174,5 @@ def muon(
             {"muon": orthogonal_momentum(beta, iterations, matrices), "adam": optax.scale_by_adam(b1=0.8, b2=0.99)},
             labels,
         ),
-        optax.scale_by_learning_rate(learning_rate(peak_learning_rate, warmup_steps, total_steps, schedule)),
+        optax.scale_by_learning_rate(rate),
     )

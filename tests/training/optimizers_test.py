@@ -19,6 +19,14 @@ def test_schedules_warm_up_to_the_peak_and_then_fall():
     np.testing.assert_allclose([constant(49), constant(5000)], [5e-4, 1e-3], rtol=1e-5)
 
 
+def test_the_rate_falls_to_zero_over_the_cooldown():
+    plain = learning_rate(1e-3, 100, 1000, "rsqrt")
+    cooled = learning_rate(1e-3, 100, 1000, "rsqrt", cooldown_steps=200)
+    assert [cooled(step) for step in (0, 50, 500, 800)] == [plain(step) for step in (0, 50, 500, 800)]
+    np.testing.assert_allclose([cooled(900) / plain(900), cooled(999) / plain(999)], [0.5, 0.005], rtol=1e-5)
+    assert cooled(1000) == 0.0
+
+
 def test_an_unknown_schedule_is_named():
     with pytest.raises(UserError, match="rsqrt, cosine, constant"):
         learning_rate(1e-3, 1, 1, "linear")
