@@ -30,6 +30,7 @@ def run(args):
 
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation import ladder
+    from audiolm_jax.evaluation.asr import load_recogniser
     from audiolm_jax.evaluation.heldout import heldout_claim
     from audiolm_jax.evaluation.samples import SampleSettings, choose_recordings, make_samples
     from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
@@ -41,8 +42,10 @@ def run(args):
     chosen = choose_recordings(
         data.recordings(), "heldout", args.min_seconds, args.max_seconds, args.max_recordings
     )
+    # Before generation, which takes long, because it may be refused; without words nobody listens.
+    asr = load_recogniser(args.asr) if any(recording.text for recording in chosen) else args.asr
     made = make_samples(bundle, chosen, args.output, SampleSettings(num_samples=args.num_samples, seed=args.seed))
     found = ladder.measure(
-        made, bundle=bundle, asr=args.asr, classifier=classifier, cache=Path(args.output, "asr"), seed=args.seed
+        made, bundle=bundle, asr=asr, classifier=classifier, cache=Path(args.output, "asr"), seed=args.seed
     )
     return with_claim(dataclasses.replace(found, notes=(*found.notes, *made.notes)), claim, data)

@@ -11,6 +11,8 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation import whisper_asr
 
 POCKETSPHINX = "pocketsphinx"
+# Of all recognisers, as the registry names them; their versions stand beside figures.
+RECOGNISER_PACKAGES = ("pocketsphinx", "faster-whisper", "ctranslate2", "transformers", "torch")
 
 
 class Recogniser(Protocol):
@@ -66,6 +68,15 @@ class PocketSphinx:
         decoder.end_utt()
         best = decoder.hyp()
         return best.hypstr if best else ""
+
+
+def packages_of(name: str) -> tuple[str, ...]:
+    """What `load_recogniser` imports for a name, by the names that Python knows it by; nothing where it knows none."""
+    if name == POCKETSPHINX:
+        return (POCKETSPHINX,)
+    if (Path(name) / whisper_asr.WEIGHTS).is_file():
+        return ("faster_whisper", "ctranslate2")
+    return ("transformers", "torch") if Path(name).is_dir() else ()
 
 
 def load_recogniser(name: str) -> Recogniser:

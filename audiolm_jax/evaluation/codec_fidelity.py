@@ -25,7 +25,7 @@ from audiolm_jax.evaluation.recordings import Recording, shared_out
 from audiolm_jax.evaluation.visqol import EXPONENTIAL, check_mapping, visqol_is_installed
 
 # Bit rates at which the codec is heard, in bits per second; those that it does not reach are left out.
-BITRATES_BPS = (2000, 6000)
+BITRATES_BPS = (2000, 3000, 6000)
 # ViSQOL advises clips of up to ten seconds or so; shorter ones than three say little.
 MIN_SECONDS, MAX_SECONDS = 3.0, 15.0
 
@@ -84,8 +84,8 @@ def measure(
         mapping: of ViSQOL, see `visqol`.
 
     Returns:
-        Figures visqol_speech_<rate> for every rate (2kbps, 6kbps, the full one; without visqol-python, none), at the
-        full rate si_sdr_db, log_mel_distance, and where installed pesq_wb, pesq_nb, stoi and estoi; code_usage and
+        Figures visqol_speech_<rate> for every rate (2kbps, 3kbps, 6kbps, the full one; without visqol-python, none), at
+        the full rate si_sdr_db, log_mel_distance, and where installed pesq_wb, pesq_nb, stoi and estoi; code_usage and
         code_perplexity, a number per level. Details: `by_bitrate` every figure at every rate with its interval,
         `levels` the use of codes, `clips` every figure of every clip.
 

@@ -15,7 +15,7 @@ from audiolm_jax.audio import resample
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation import frechet, speaker, word_error
-from audiolm_jax.evaluation.asr import Recogniser
+from audiolm_jax.evaluation.asr import RECOGNISER_PACKAGES, Recogniser
 from audiolm_jax.evaluation.embeddings import embed_recordings
 from audiolm_jax.evaluation.pairs import mean_figures
 from audiolm_jax.evaluation.recordings import Recording
@@ -96,7 +96,7 @@ def intelligibility(by_kind: Kinds, asr: str | Recogniser, cache: Path | None, s
         for name, words in (("wer", "word errors"), ("cer", "character errors"))
     )
     settings = {name: value for name, value in found.settings.items() if name.startswith(("asr", "norm", "pool"))}
-    return Columns(columns, found.notes, settings, ("jiwer", "pocketsphinx", "torch", "transformers"))
+    return Columns(columns, found.notes, settings, ("jiwer", *RECOGNISER_PACKAGES))
 
 
 def voices(by_kind: Kinds, bundle: Bundle, classifier: TrainedClassifier | None, seed: int) -> Columns:

@@ -6,10 +6,12 @@ from itertools import groupby
 from audiolm_jax.evaluation.heldout import STATE_WORDS
 from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.paper_values import WITHOUT_COUNTERPART
+from audiolm_jax.evaluation.report_codec_table import codec_columns, codec_rows
 from audiolm_jax.evaluation.report_run import Made, Report, in_minutes
 from audiolm_jax.evaluation.report_words import (
     KIND_WORDS,
     METRIC_WORDS,
+    FigureRow,
     figure_rows,
     in_unit,
     ladder_measures,
@@ -68,6 +70,8 @@ def _figures(made: Made) -> list[str]:
     measurement = made.measurement
     if measurement.metric == "ladder":
         return [*_ladder(measurement), *(f"- {note}" for note in measurement.notes), ""]
+    if measurement.metric == "codec_words":
+        return [*_codecs(measurement), *(f"- {note}" for note in measurement.notes), ""]
     rows = [(row.words, row.text, row.interval_text) for row in figure_rows(made.name, measurement)]
     rows += [(name.replace("_", " "), text, "") for name, text in _other_figures(measurement)]
     lines = [*_table(("figure", "value", "95 % interval"), rows), ""] if rows else []
@@ -79,9 +83,23 @@ def _ladder(measurement: Measurement) -> list[str]:
     rungs = [KIND_WORDS[rung["rung"]] for rung in measurement.details["rungs"]]
     rows = []
     for measure in ladder_measures(measurement):
-        cells = {row.words: row.text + (f" ({row.interval_text})" if row.interval else "") for row in measure.rows}
+        cells = {row.words: _with_interval(row) for row in measure.rows}
         rows.append((measure.words, *(cells.get(rung, "") for rung in rungs)))
     return [*_table(("measure", *rungs), rows), ""]
+
+
+def _codecs(measurement: Measurement) -> list[str]:
+    """A row for every codec and bit rate."""
+    columns = ("heard", *(words for words, _ in codec_columns(measurement)))
+    rows = [
+        (row.words, row.kbps, *("" if figure is None else _with_interval(figure) for figure in row.figures))
+        for row in codec_rows(measurement)
+    ]
+    return [*_table(columns, rows), ""]
+
+
+def _with_interval(row: FigureRow) -> str:
+    return row.text + (f" ({row.interval_text})" if row.interval else "")
 
 
 def _other_figures(measurement: Measurement) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from audiolm_jax.bundle.model_card import flat
 from audiolm_jax.evaluation.heldout import STATE_WORDS
 from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.paper_values import WITHOUT_COUNTERPART, PaperValue
+from audiolm_jax.evaluation.report_codec_table import codec_columns, codec_rows
 from audiolm_jax.evaluation.report_plan import NotMeasured
 from audiolm_jax.evaluation.report_plots import axis_labels, axis_of, level_bars, rung_bars, strip, track
 from audiolm_jax.evaluation.report_run import Made, Report, in_minutes
@@ -185,11 +186,32 @@ def _measurement(made: Made, with_heading: bool) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in told)
     return "".join([
         heading,
-        _ladder(measurement) if measurement.metric == "ladder" else _figure_tables(made),
+        _figures(made),
         _plots(measurement),
         f'<ul class="notes">{notes}</ul>' if notes else "",
         f'<div class="more">{_settings(made)}{_details_tables(measurement)}</div>',
     ])
+
+
+def _figures(made: Made) -> str:
+    if made.measurement.metric == "ladder":
+        return _ladder(made.measurement)
+    return _codecs(made.measurement) if made.measurement.metric == "codec_words" else _figure_tables(made)
+
+
+def _codecs(measurement: Measurement) -> str:
+    """Every codec and bit rate as a row of one table."""
+    heads = "".join(
+        f'<th scope="col">{escape(words)}{_ARROWS[better]}</th>' for words, better in codec_columns(measurement)
+    )
+    lines = ""
+    for row in codec_rows(measurement):
+        cells = [escape(row.kbps), *("" if figure is None else _value(figure) for figure in row.figures)]
+        numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+        lines += f'<tr><th scope="row">{escape(row.words)}</th>{numbers}</tr>'
+    return f"""<div class="wide"><table class="codecs"><caption class="hidden">Codecs beside each other</caption>
+<thead><tr><th scope="col">heard</th>{heads}</tr></thead><tbody>{lines}</tbody></table></div>
+"""
 
 
 def _figure_tables(made: Made) -> str:

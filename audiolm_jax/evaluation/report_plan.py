@@ -15,7 +15,8 @@ from typing import Any
 from audiolm_jax import __version__
 from audiolm_jax.data.voice_activity import SEGMENT_SECONDS
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.measurement import Measurement
+from audiolm_jax.evaluation.asr import POCKETSPHINX, packages_of
+from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.recordings import DataSettings, Recording
 
 # In the order in which they are measured, the quick ones first; also the names of --only.
@@ -26,6 +27,7 @@ METRICS = (
     "swuggy",
     "sblimp",
     "samples",
+    "codec_words",
     "wer",
     "speaker",
     "detector",
@@ -41,7 +43,7 @@ class Extent:
     Attributes:
         name: "quick" or "full".
         token_recordings: recordings whose tokens are scored; None for all that are held out.
-        codec_clips: recordings that the codec is judged by.
+        codec_clips: recordings that the codec is judged by, and those at most that its words are heard in.
         prompts: recordings that samples are made of; None for all held-out ones of the right length.
         seen_prompts: at most so many of them are of speakers heard in training, where no others fit.
         num_samples: of every prompt and kind.
@@ -267,6 +269,24 @@ def recording_inputs(recordings: Sequence[Recording]) -> list[list]:
 def file_inputs(path: Path) -> str:
     """What of one file goes into a key: the hash of its bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def recogniser_inputs(name: str) -> dict[str, Any]:
+    """What of a recogniser goes into a key: its name, packages and, of a folder, its files as they lie on the disk.
+
+    Their contents are hashed where something is heard anew; here a copy with another time is one hearing too many.
+    """
+    files = sorted(Path(name).iterdir()) if name != POCKETSPHINX and Path(name).is_dir() else []
+    return {
+        "asr": recogniser_name(name),
+        "asr_files": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()],
+        "asr_packages": versions(*packages_of(name)),
+    }
+
+
+def recogniser_name(name: str) -> str:
+    """A recogniser in a few words: the name of its folder, wherever that lies."""
+    return name if name == POCKETSPHINX else Path(name).resolve().name
 
 
 def with_notes(measurement: Measurement, notes: Sequence[str]) -> Measurement:

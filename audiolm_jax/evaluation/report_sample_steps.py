@@ -9,10 +9,20 @@ from typing import Any
 
 from audiolm_jax.bundle.manifest import STAGE_ORDER
 from audiolm_jax.errors import UserError
+from audiolm_jax.evaluation.asr import packages_of
 from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.recordings import Recording
 from audiolm_jax.evaluation.report_material import Chosen, Material, train_classifier
-from audiolm_jax.evaluation.report_plan import Entry, NotMeasured, Step, counted, recording_inputs, with_notes
+from audiolm_jax.evaluation.report_plan import (
+    Entry,
+    NotMeasured,
+    Step,
+    counted,
+    recogniser_inputs,
+    recogniser_name,
+    recording_inputs,
+    with_notes,
+)
 from audiolm_jax.evaluation.samples import KINDS, ORIGINAL
 from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
 from audiolm_jax.extras import how_to_install
@@ -83,8 +93,7 @@ def wer_steps(material: Material) -> list[Entry]:
                 "put transcripts.tsv, LibriSpeech's .trans.txt or NAME.txt beside the recordings",
             )
         ]  # fmt: skip
-    needed = ["jiwer", "pocketsphinx"] if settings.asr == "pocketsphinx" else ["jiwer", "transformers"]
-    if gap := _missing_package("wer", needed):
+    if gap := missing_package("wer", ["jiwer", *packages_of(settings.asr)]):
         return [gap]
 
     def measure() -> Measurement:
@@ -98,8 +107,8 @@ def wer_steps(material: Material) -> list[Entry]:
         cache = settings.output / "transcripts"
         return with_notes(word_error.measure(kinds, settings.asr, cache, settings.seed), material.claim.notes)
 
-    inputs = {**_sample_inputs(material), "asr": settings.asr, "installed": versions(*needed)}
-    what = f"{counted(told)} with transcripts, {settings.asr}"
+    inputs = {**_sample_inputs(material), **recogniser_inputs(settings.asr), "installed": versions("jiwer")}
+    what = f"{counted(told)} with transcripts, {recogniser_name(settings.asr)}"
     seconds = 10 + 5.0 * len(told) * (3 + material.settings.extent.num_samples)
     return [Step("wer", "wer", what, inputs, seconds, measure, needs=("samples",))]
 
@@ -306,9 +315,9 @@ def ladder_steps(material: Material) -> list[Entry]:
 
     inputs = {
         **_sample_inputs(material),
-        "asr": settings.asr,
+        **recogniser_inputs(settings.asr),
         "classifier": _classifier_inputs(material) if with_classifier else None,
-        "installed": versions("jiwer", "pocketsphinx", "visqol-python"),
+        "installed": versions("jiwer", "visqol-python"),
     }
     uses = ("speaker_classifier",) if trains else ()
     seconds = 20 + 2.0 * len(prompts)
@@ -347,7 +356,8 @@ def _seen_notes(material: Material) -> tuple[str, ...]:
     return (*notes, *material.claim.notes)
 
 
-def _missing_package(name: str, packages: Sequence[str]) -> NotMeasured | None:
+def missing_package(name: str, packages: Sequence[str]) -> NotMeasured | None:
+    """That a measurement lacks a package, and how to install it; None where all are there."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
             remedy = how_to_install(ModuleNotFoundError(name=package)) or ""

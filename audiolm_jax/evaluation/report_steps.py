@@ -8,8 +8,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+from audiolm_jax.evaluation.asr import packages_of
 from audiolm_jax.evaluation.heldout import REFUSED
 from audiolm_jax.evaluation.measurement import Measurement, versions
+from audiolm_jax.evaluation.recordings import shared_out
 from audiolm_jax.evaluation.report_material import Material
 from audiolm_jax.evaluation.report_plan import (
     Entry,
@@ -17,6 +19,8 @@ from audiolm_jax.evaluation.report_plan import (
     Step,
     counted,
     file_inputs,
+    recogniser_inputs,
+    recogniser_name,
     recording_inputs,
     with_notes,
 )
@@ -24,6 +28,7 @@ from audiolm_jax.evaluation.report_sample_steps import (
     detector_steps,
     fad_steps,
     ladder_steps,
+    missing_package,
     sample_steps,
     speaker_steps,
     wer_steps,
@@ -41,6 +46,7 @@ def plan(material: Material) -> list[Entry]:
             abx_steps,
             spot_steps,
             sample_steps,
+            codec_words_steps,
             wer_steps,
             speaker_steps,
             detector_steps,
@@ -180,3 +186,40 @@ def _spot_step(material: Material, task: str, folder: Path | None, name: str) ->
     }  # fmt: skip
     what = "all pairs" if pairs is None else f"{pairs} pairs at most"
     return Step(task, task, what, inputs, 60.0 if pairs else 3600.0, measure)
+
+
+def codec_words_steps(material: Material) -> list[Entry]:
+    """What is understood of the codec, on the prompts, in which words are counted later too."""
+    settings, clips = material.settings, material.settings.extent.codec_clips
+    chosen = shared_out([recording for recording in material.prompts.recordings if recording.text], clips)
+    if not chosen:
+        return [
+            NotMeasured(
+                "codec_words", "codec_words", "no recording of the protocol's length has a transcript",
+                "put transcripts.tsv, LibriSpeech's .trans.txt or NAME.txt beside the recordings",
+            )
+        ]  # fmt: skip
+    if gap := missing_package("codec_words", ["jiwer", *packages_of(settings.asr)]):
+        return [gap]
+    from audiolm_jax.evaluation.codec_fidelity import levels_by_name
+    from audiolm_jax.evaluation.codec_words import OPUS_BITRATES_BPS
+    from audiolm_jax.evaluation.opus import find_opus
+
+    def measure() -> Measurement:
+        from audiolm_jax.evaluation import codec_words
+
+        sounds, cache = settings.output / "codec_words", settings.output / "transcripts"
+        measured = codec_words.measure(
+            material.bundle, chosen, settings.asr, sounds, cache, clips, settings.seed
+        )
+        return with_notes(_with_split(material, measured), material.claim.notes)
+
+    opus = find_opus()
+    inputs = {
+        "codec": material.system["codec"], "seed": settings.seed, "recordings": recording_inputs(chosen),
+        "heldout": material.claim.state, **recogniser_inputs(settings.asr),
+        "installed": versions("jiwer", "visqol-python"), "opus": None if opus is None else opus.version,
+    }  # fmt: skip
+    kinds = 1 + len(levels_by_name(material.bundle)) + (0 if opus is None else len(OPUS_BITRATES_BPS))
+    what = f"{counted(chosen)} through the codec{' and Opus' if opus else ''}, {recogniser_name(settings.asr)}"
+    return [Step("codec_words", "codec_words", what, inputs, 20 + 4.0 * kinds * len(chosen), measure)]

@@ -30,6 +30,12 @@ METRIC_WORDS = (
         "Recordings through encoder and decoder, compared with the originals, and how much of every codebook is used.",
     ),
     MetricWords(
+        "codec_words", "What is understood of the codec",
+        "A speech recogniser hears the same recordings as they are, through the codec at each of its bit rates, and "
+        "through Opus at low ones, beside how alike they sound. Its errors on the originals are its own. Bit rates are "
+        "those of the codes: of Opus, whose rate varies, what its packets took.",
+    ),
+    MetricWords(
         "abx", "Phone discriminability (ABX)",
         "How often a phone is nearer to another phone than to itself, in the same triphone context, spoken by one "
         "speaker (within) or by two (across). Chance is 50\u00a0%, less is better.",
@@ -101,6 +107,7 @@ _BASELINES = {
     "unigram": "their own frequencies, corrected for their number", "train_unigram": "training frequencies",
     "train_bigram": "training pairs",
 }  # fmt: skip
+CODEC_WORDS = {"codec": "codec", "opus": "Opus"}
 # Pattern of a figure's name, its words and its unit, the first that fits; {kind} and so on are the groups in words.
 _FIGURES = (
     (r"within", "within speaker", "%"),
@@ -109,6 +116,9 @@ _FIGURES = (
     (r"all_raw", "all pairs, likelihoods not divided by length", "%"),
     (r"(?P<side>in|out_of)_vocabulary", "words {side} vocabulary", "%"),
     (r"(?P<side>in|out_of)_vocabulary_raw", "words {side} vocabulary, likelihoods not divided by length", "%"),
+    (r"wer_(?P<codec>codec|opus)_(?P<rate>[\d.]+)kbps", "word errors, {codec} at {rate} kbps", "%"),
+    (r"cer_(?P<codec>codec|opus)_(?P<rate>[\d.]+)kbps", "character errors, {codec} at {rate} kbps", "%"),
+    (r"visqol_(?P<codec>codec|opus)_(?P<rate>[\d.]+)kbps", "ViSQOL, {codec} at {rate} kbps", "MOS"),
     (r"wer_(?P<kind>\w+)", "word errors, {kind}", "%"),
     (r"cer_(?P<kind>\w+)", "character errors, {kind}", "%"),
     (r"balanced_accuracy", "balanced accuracy", "%"),
@@ -267,7 +277,7 @@ def figure_words(figure: str) -> tuple[str, str]:
 
 
 def _part_words(name: str, part: str) -> str:
-    words = {"kind": KIND_WORDS, "baseline": _BASELINES}.get(name, {})
+    words = {"kind": KIND_WORDS, "baseline": _BASELINES, "codec": CODEC_WORDS}.get(name, {})
     return words.get(part, part.replace("_", " "))
 
 

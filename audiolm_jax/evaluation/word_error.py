@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.asr import Recogniser, load_recogniser
+from audiolm_jax.evaluation.asr import RECOGNISER_PACKAGES, Recogniser, load_recogniser
 from audiolm_jax.evaluation.hypotheses import transcribe_files
 from audiolm_jax.evaluation.interval import by_unit, interval_settings, ratio_interval
 from audiolm_jax.evaluation.measurement import Measurement, exact_mean, versions
@@ -161,7 +161,7 @@ def _measure(
             "interval_unit": unit,
             **interval_settings(seed),
         },
-        versions=versions("jiwer", "rapidfuzz", "pocketsphinx", "torch", "transformers"),
+        versions=versions("jiwer", "rapidfuzz", *RECOGNISER_PACKAGES),
         notes=(*notes, *_notes_on_hearing(compared, rates, recogniser.sample_rate_hz)),
         details={
             "by_kind": {kind: _table(comparisons) for kind, comparisons in compared.items()},

@@ -7,7 +7,7 @@ import pytest
 
 from audiolm_jax.audio import read_audio
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.asr import PocketSphinx, load_recogniser
+from audiolm_jax.evaluation.asr import PocketSphinx, load_recogniser, packages_of
 from audiolm_jax.model_folders import SHIPPED
 
 
@@ -35,6 +35,13 @@ def test_names():
     assert importlib.metadata.version("pocketsphinx") in recogniser.version
     with pytest.raises(UserError, match="no recogniser 'whisper-large'; give pocketsphinx, or the folder"):
         load_recogniser("whisper-large")
+
+
+def test_packages_are_those_that_a_folder_needs(tmp_path):
+    assert packages_of("pocketsphinx") == ("pocketsphinx",)
+    assert packages_of(str(tmp_path)) == ("transformers", "torch") and packages_of(str(tmp_path / "none")) == ()
+    (tmp_path / "model.bin").write_bytes(b"")
+    assert packages_of(str(tmp_path)) == ("faster_whisper", "ctranslate2")
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch):

@@ -16,6 +16,8 @@ def made(
     name: str, metric: str, figures: dict, intervals: dict | None = None, notes=(), details=None, lists=None
 ) -> Made:
     settings = {"interval": "bootstrap percentile, 95%", "resamples": 1000, "interval_seed": 0, "seed": 0}
+    if metric == "codec_words":
+        settings["asr"] = "whisper-base"
     counts = {"recordings": 12, "speakers": 7}
     measurement = Measurement(
         metric, figures | (lists or {}), intervals or {}, counts, settings, VERSIONS, notes, details or {}
@@ -40,6 +42,11 @@ def hand_made_report() -> Report:
     fidelity = {"visqol_speech_2kbps": 2.70, "visqol_speech_6kbps": 2.99, "si_sdr_db": 5.29, "log_mel_distance": 0.639}
     usage = [0.83, 0.84, 0.84, 0.83, 0.81, 0.82, 0.82, 0.79, 0.81, 0.8, 0.77, 0.78]
     clips = {f"s{n}/{n}": {"speaker": f"s{n}", "visqol_speech_6kbps": 2.9 + n / 50} for n in range(30)}
+    heard = ("original", "codec_2kbps", "codec_6kbps", "opus_6kbps")
+    words = by_kind("wer", heard, 0.07, 0.1) | by_kind("cer", heard, 0.03, 0.05)
+    words |= {"visqol_codec_2kbps": 2.5, "visqol_codec_6kbps": 3.1, "visqol_opus_6kbps": 3.4}
+    rates = (None, 2000.0, 6000.0, 5634.2)
+    codecs = {"rows": [{"heard": kind, "bitrate_bps": rate} for kind, rate in zip(heard, rates, strict=True)]}
     nats = {"semantic_nats_per_token": 4.404, "semantic_unigram_nats_per_token": 6.541, "semantic_accuracy": 0.127}
     stages = {
         "semantic": {"heldout_nats_per_token": 4.404},
@@ -50,7 +57,7 @@ def hand_made_report() -> Report:
     rungs = {f"{kind}_wer": 0.2 + 0.3 * n for n, kind in enumerate(kinds)} | {"reconstruction_visqol": 3.0}
     rungs |= {f"{kind}_level_dbfs": -20.0 - n for n, kind in enumerate(kinds)}
     ladder = {"measures": {"wer": {}, "visqol": {}, "level_dbfs": {}}, "rungs": [{"rung": kind} for kind in kinds]}
-    heard = {"real": {"a": 0.1, "b": 0.3}, "generated": {"a#0": 0.9, "b#0": 0.99}}
+    chances = {"real": {"a": 0.1, "b": 0.3}, "generated": {"a#0": 0.9, "b#0": 0.99}}
     notes = ("8 of 12 recordings are of speakers heard in training <b>", "2 files were resampled")
     return Report(
         bundle={"name": "tiny", "licence": "CC BY 4.0", "fingerprints": {"codec": "7588629b884d2d60"}},
@@ -60,12 +67,13 @@ def hand_made_report() -> Report:
         made=(
             made("perplexity", "perplexity", **around(nats), details={"stages": stages}),
             made("codec", "codec", **around(fidelity), details={"clips": clips}, lists={"code_usage": usage}),
+            made("codec_words", "codec_words", **around(words, 0.02), details=codecs, notes=("6 are not held out",)),
             made("abx_centroids", "abx", **around({"within": 0.182, "across": 0.256})),
             made("abx_codec_6kbps", "abx", **around({"within": 0.281, "across": 0.334})),
             made("swuggy", "swuggy", **around({"all": 0.513, "in_vocabulary": 0.524}), details={"bands": bands}),
             made("wer", "wer", **around(errors, 0.08), notes=notes),
             made("speaker", "speaker", **around(voices)),
-            made("detector", "detector", **around({"balanced_accuracy": 0.94}), details={"probabilities": heard}),
+            made("detector", "detector", **around({"balanced_accuracy": 0.94}), details={"probabilities": chances}),
             made("ladder", "ladder", **around(rungs, 0.1), details=ladder, notes=("most is lost at the coarse stage",)),
             made("fad", "fad", {"fad": 12.3456, "fad_fine": None}, {"fad": (10.0, 15.0)}),
         ),

@@ -106,7 +106,7 @@ def test_markdown_has_a_row_for_every_figure(report):
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in rows)
     for made in report.made:
-        for row in figure_rows(made.name, made.measurement) if made.name != "ladder" else ():
+        for row in figure_rows(made.name, made.measurement) if made.name not in ("ladder", "codec_words") else ():
             assert f"| {row.words} | {row.text} |" in text
 
 
@@ -118,10 +118,23 @@ def test_a_ladder_is_a_row_for_each_measure_and_a_bar_for_each_rung(report, text
     assert '<p class="verdict">Most is lost at the coarse stage.</p>' in text and text.count('class="bar"') == 9
 
 
+def test_codecs_are_rows_of_one_table(report, text):
+    rows = markdown(report)
+    assert "| heard | kbps | ViSQOL | words wrong (whisper-base) | characters wrong (whisper-base) |" in rows
+    assert "| originals |  |  | 7.0 % (5.0 to 9.0) | 3.0 % (1.0 to 5.0) |" in rows
+    assert "| Opus at 6 kbps | 5.6 | 3.40 (3.38 to 3.42) | 37.0 % (35.0 to 39.0) | 18.0 % (16.0 to 20.0) |" in rows
+    table = text.partition('<table class="codecs">')[2].partition("</table>")[0]
+    lines = [re.sub(r"<[^>]*>", " ", line).split() for line in re.findall(r"<tr>.*?</tr>", table)]
+    assert [line[0] for line in lines] == ["heard", "originals", "codec", "codec", "Opus"]
+    assert lines[3] == "codec at 6 kbps 6.0 3.10 3.08 to 3.12 27.0 % 25.0 to 29.0 13.0 % 11.0 to 15.0".split()
+
+
 def test_every_figure_of_the_report_has_words(report):
     for made in report.made:
         for row in figure_rows(made.name, made.measurement):
             assert "_" not in row.words
+    assert figure_words("wer_codec_1.5kbps") == ("word errors, codec at 1.5 kbps", "%")
+    assert figure_words("visqol_opus_6kbps") == ("ViSQOL, Opus at 6 kbps", "MOS")
     assert figure_words("wer_fine") == ("word errors, fine levels generated", "%")
     assert figure_words("fine_nats_per_token") == ("fine stage", "nats")
     corrected = "semantic tokens, counting their own frequencies, corrected for their number"

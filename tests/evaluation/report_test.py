@@ -12,7 +12,7 @@ from audiolm_jax.bundle import Bundle, export_bundle
 from audiolm_jax.bundle.bundle import BundledClassifier
 from audiolm_jax.classifier.network import ClipClassifier, ClipClassifierConfig
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import codec_fidelity, perplexity
+from audiolm_jax.evaluation import codec_fidelity, codec_words, perplexity
 from audiolm_jax.evaluation.recordings import Recording, find_recordings
 from audiolm_jax.evaluation.report import make_report, manifest_metrics, page_clips
 from audiolm_jax.evaluation.report_material import Material, choose_prompts
@@ -21,6 +21,7 @@ from audiolm_jax.evaluation.report_sample_steps import why_no_classifier
 from audiolm_jax.evaluation.report_steps import plan
 from audiolm_jax.lm.stage_model import StageModel
 from audiolm_jax.tokens.stages import coarse_stage
+from tests.evaluation import fake_opus
 from tests.evaluation.zerospeech_files import LEXICAL_COLUMNS, lexical_trials, rows_of, write_gold
 from tests.tiny_system import TRANSFORMER, random_like, tiny_system, tiny_tokenizers
 
@@ -125,7 +126,7 @@ def test_the_plan_says_what_is_missing_and_how_to_supply_it(system, speech, tmp_
     assert "--item" in missing["abx"].remedy and "--detector" in missing["detector"].remedy
     steps = names(entries, Step)
     assert steps[:3] == ["perplexity", "codec", "samples"]
-    assert {"wer", "speaker_classifier", "speaker"} <= set(steps)
+    assert {"codec_words", "wer", "speaker_classifier", "speaker"} <= set(steps)
     assert {entry.metric for entry in entries} <= set(METRICS)
 
 
@@ -228,6 +229,51 @@ def test_a_hash_in_a_file_name_is_part_of_it(tokenizers, tmp_path):
     assert by_name == {
         key: [f"{key}, original", f"{key}, reconstruction"] for key in ("s/take", "s/take#0", "s/take#2")
     }
+
+
+def test_a_recogniser_is_named_by_its_folder_and_known_by_its_files(system, speech, tmp_path):
+    """Wherever the folder lies its name is shown; another model in it is heard anew."""
+    for package in ("jiwer", "faster_whisper"):
+        pytest.importorskip(package)
+
+    def entries():
+        material = Material(system, settings(speech, tmp_path / "out", asr=str(tmp_path / "whisper-base")))
+        return {entry.name: entry for entry in plan(material)}
+
+    missing = entries()
+    assert isinstance(missing["wer"], Step)  # that there is no such folder is told when it is to listen
+    (tmp_path / "whisper-base").mkdir()
+    (tmp_path / "whisper-base" / "model.bin").write_bytes(b"weights")
+    first = entries()
+    for name in ("codec_words", "wer"):
+        assert first[name].what.endswith(" whisper-base") and str(tmp_path) not in first[name].what
+    (tmp_path / "whisper-base" / "model.bin").write_bytes(b"other weights")
+    others = entries()
+    for name in ("codec_words", "wer", "ladder"):
+        assert entries()[name].key == others[name].key != first[name].key != missing[name].key
+    assert others["codec"].key == first["codec"].key
+
+
+def test_words_of_codecs_are_measured_and_kept(tokenizers, speech, tmp_path, monkeypatch):
+    for package in ("jiwer", "pocketsphinx"):
+        pytest.importorskip(package)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(codec_words, "visqol_is_installed", lambda: False)
+    # Of one speaker two words are known; PocketSphinx hears no speech in noise.
+    wanted = settings(speech, tmp_path, only=("codec_words",))
+    report, code = make_report(tokenizers, wanted)
+    assert code == 0 and list(report.measurements) == ["codec_words"], report.not_measured
+    measured = report.measurements["codec_words"]
+    assert measured.counts["recordings"] == 1 and measured.counts["words"] == 2
+    assert {"wer_original", "cer_original", "wer_codec_0.8kbps", "cer_codec_0.8kbps"} == set(measured.figures)
+    assert len(list((tmp_path / "codec_words").rglob("*.wav"))) == 2
+    assert "codec at 0.8 kbps" in (tmp_path / "report.html").read_text()
+    monkeypatch.setattr(codec_words, "measure", None)
+    assert make_report(tokenizers, wanted)[0].made == report.made
+    # With opus-tools there is more to hear.
+    monkeypatch.setenv("PATH", str(fake_opus.write(tmp_path / "bin")))
+    (with_opus,) = [entry for entry in plan(Material(tokenizers, wanted)) if entry.name == "codec_words"]
+    assert with_opus.key != report.made[0].key and "Opus" in with_opus.what
 
 
 def test_only_brings_what_it_needs(system, speech, tmp_path):
