@@ -5,10 +5,12 @@
 #   ./launch/evaluate.sh --data SPEECH              your own recordings, one folder for each speaker
 #   ./launch/evaluate.sh --bundle DIR --seed 1      any flag of `audiolm eval all`: --corpus and the others of the split
 #                                                   as the bundle was trained, or --unseen for data it never heard
+#   ./launch/evaluate.sh --asr models/whisper-base  words by Whisper (docs/evaluation.md says where it is)
 #   QUICK= ./launch/evaluate.sh --data SPEECH       the paper's protocol in full, which takes hours
 #
-# Needs Python 3.11 or newer and nothing else: the first run makes .venv and installs the package into it. Takes about
-# 20 minutes on two cores. Stop it at any time; the same command goes on from there.
+# Needs Python 3.11 or newer and nothing else: the first run makes .venv and installs the package into it. With opus-tools
+# (apt-get install opus-tools) Opus stands beside the codec. Takes about 20 minutes on two cores. Stop it at any time; the
+# same command goes on from there.
 # shellcheck disable=SC2034,SC2153  # `setting` makes the variables in capitals
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -26,7 +28,14 @@ with_extra() {
   python="${VENV_PYTHON:-$VENV/bin/python}"
 }
 
-with_extra eval eval
+asr="" previous=""
+for argument in "$@"; do
+  [[ "$previous" != --asr ]] || asr="$argument"
+  [[ "$argument" != --asr=* ]] || asr="${argument#--asr=}"
+  previous="$argument"
+done
+# A Whisper model in CTranslate2's format is run by a package of its own.
+if [[ -n "$asr" && -f "$asr/model.bin" ]]; then with_extra eval-whisper eval,whisper; else with_extra eval eval; fi
 flags=(--bundle "$ROOT/audiolm_jax/bundles/small" --output "$OUT/report")
 [[ -z "$QUICK" ]] || flags+=(--quick)
 if [[ " $* " != *" --data "* && " $* " != *" --data="* ]]; then

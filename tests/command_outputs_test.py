@@ -88,6 +88,7 @@ def contents(folder):
         "eval all --data speech --output system --bundle system",
         "eval swuggy --gold a.wav --wavs speech --output a.wav --bundle system",
         "eval codec --data speech --json speech/ann/a.wav --bundle system",
+        "eval codec --data speech --asr pocketsphinx --output system --bundle system",
     ],
 )
 def test_no_command_writes_onto_what_it_reads(capsys, here, line):
@@ -114,6 +115,7 @@ def test_no_command_writes_onto_what_it_reads(capsys, here, line):
         "eval all --data speech --output disk/new",
         "eval samples --data speech --output disk/new",
         "eval wer --data speech --output disk/new",
+        "eval codec --data speech --asr pocketsphinx --output disk/new",
         "eval speaker --data speech --classifier system --output disk/new",
         "eval detector --data speech --output disk/new",
         "eval ladder --data speech --output disk/new",

@@ -1,7 +1,7 @@
 """Opus, the codec of calls and of the web, by the programs of opus-tools: how well other codecs do is measured by it.
 
-Opus takes whatever it has to say less of: at 6 kbps it leaves out everything above 4 kHz. The encoder runs with its own
-settings (packets of 20 ms, variable rate, full complexity), as `opusenc --bitrate 6` would.
+The encoder runs with its own settings (packets of 20 ms, variable rate, full complexity), as `opusenc --bitrate 6`
+does. At 6 kbps it leaves out everything above 4 kHz; at a constant rate it would do so at 9 kbps too.
 """
 
 import dataclasses

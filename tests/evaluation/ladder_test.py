@@ -192,6 +192,10 @@ def test_the_command(by_kind, tmp_path, monkeypatch, capsys):
     data = by_kind["original"][0].path.parents[1]
     arguments = ["--data", str(data), "--unseen", "--min_seconds", "2", "--seed", "5"]
     arguments += ["--bundle", str(tmp_path / "system"), "--output", str(tmp_path / "out"), "--num_samples", "2"]
+    with pytest.MonkeyPatch.context() as told:  # where words are known, the recogniser is looked for first
+        told.setattr("audiolm_jax.evaluation.recordings.read_transcripts", lambda *_: {"s1/a-0": "yes"})
+        assert cli.main(["eval", "ladder", *arguments, "--asr", "nobody"]) == 2 and not asked
+    assert "there is no recogniser 'nobody'" in capsys.readouterr().err
     assert cli.main(["eval", "ladder", *arguments, "--json", "-"]) == 0
     assert sorted(asked["keys"]) == ["s0/a-0", "s1/a-0", "s2/a-0"] and asked["output"] == str(tmp_path / "out")
     assert asked["settings"] == samples.SampleSettings(num_samples=2, seed=5)

@@ -4,6 +4,7 @@ An interpreter that writes down its arguments stands in for the commands.
 """
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -47,6 +48,35 @@ def test_own_speech_and_flags_are_passed_on(evaluate):
     code, calls = evaluate("--data", "speech", "--seed", "3", QUICK="")
     assert code == 0 and len(calls) == 1
     assert calls[0].endswith("--data speech --seed 3") and "--quick" not in calls[0] and "espeak" not in calls[0]
+
+
+def test_a_whisper_model_brings_its_extra(tmp_path):
+    """In a copy of the scripts, whose environment writes down what is installed into it."""
+    shutil.copytree(ROOT / "launch", tmp_path / "launch")
+    python, model = tmp_path / ".venv" / "bin" / "python", tmp_path / "whisper-base"
+    python.parent.mkdir(parents=True)
+    python.write_text(RECORDER.replace("exit", "echo what is installed is known by this line\nexit"))
+    python.chmod(0o755)
+    model.mkdir()
+    for given, extras in ((("--asr", model), "[eval]"), (("--asr=pocketsphinx",), "[eval]")):
+        assert extras in installed(tmp_path, *given)
+    (model / "model.bin").write_bytes(b"")
+    for given in (("--asr", model), (f"--asr={model}",)):
+        assert "[eval,whisper]" in installed(tmp_path, *given)
+
+
+def installed(folder, *arguments):
+    """What a copy of the script in a folder asks pip for."""
+    calls = folder / "calls"
+    calls.write_text("")
+    environment = {**os.environ, "CALLS": str(calls)}
+    command = [folder / "launch" / "evaluate.sh", "--data", "speech", *map(str, arguments)]
+    # The environment is taken for complete by what the last call wrote down; it is made to forget that.
+    for marker in (folder / ".venv").glob("installed.*"):
+        marker.unlink()
+    assert subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60).returncode == 0
+    (line,) = [line for line in calls.read_text().splitlines() if "pip install" in line]
+    return line
 
 
 def test_the_exit_code_is_that_of_the_measurement(evaluate):
