@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,10 @@ class RunLog:
     `workdir/tensorboard/` has the same figures as "train/loss", and the audio and images; where tensorboard is not
     installed (a classifier that an evaluation trains needs none of it), there is only the first, and a line says so.
     Of several processes only process 0 writes; for the others everything here does nothing.
+
+    Attributes:
+      last_eval_step: of the figures that are there; None where nothing was evaluated.
+      seconds: that were trained until the last of them, see `trained_seconds`.
     """
 
     def __init__(self, workdir: str | Path, resumed_step: int = 0):
@@ -44,6 +48,7 @@ class RunLog:
           UserError: the files cannot be written; the same holds for every method.
         """
         self.last_eval_step: int | None = None
+        self.seconds = 0.0
         self._metrics_path = Path(workdir) / "metrics.jsonl"
         self._events = None
         if not hosts.is_main():
@@ -53,6 +58,7 @@ class RunLog:
         with _writing(self._metrics_path):
             files.replace_file(self._metrics_path, text.encode())
         self.last_eval_step = max((line["step"] for line in kept if line["split"] == "eval"), default=None)
+        self.seconds = max(trained_seconds(kept).values(), default=0.0)
 
         if importlib.util.find_spec("tensorboard") is None:
             _log.warning("no plots for TensorBoard: pip install 'audiolm_jax[train]'; figures go to metrics.jsonl")
@@ -61,7 +67,7 @@ class RunLog:
                 self._events = _EventFile(Path(workdir) / "tensorboard", resumed_step)
 
     def scalars(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Figures of one step; `split` is "train" or "eval"."""
+        """Figures of one step; `split` is "train", "eval" or "exam"."""
         if not hosts.is_main():
             return
         line = json.dumps({"step": step, "split": split, **values}) + "\n"
@@ -155,6 +161,25 @@ def read_metrics(workdir: str | Path) -> list[dict]:
         except json.JSONDecodeError:
             continue
     return lines
+
+
+def trained_seconds(lines: Iterable[dict]) -> dict[int, float]:
+    """How long a run had trained at each step of the train lines of its metrics.jsonl, in seconds.
+
+    They say it themselves, as `seconds` (see `progress.Clock`). Of those that a version before wrote, which did not,
+    the steps since the line before are divided by `steps_per_s`.
+    """
+    found, step, seconds = {}, 0, 0.0
+    for line in lines:
+        if line["split"] != "train":
+            continue
+        if "seconds" in line:
+            seconds = line["seconds"]
+        elif line.get("steps_per_s"):
+            seconds += (line["step"] - step) / line["steps_per_s"]
+        step = line["step"]
+        found[step] = seconds
+    return found
 
 
 def spectrogram_image(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:

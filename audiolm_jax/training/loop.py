@@ -168,6 +168,7 @@ def train(
         # Restore, or begin.
         totals = MetricTotals(report=(recent := RecentSteps(workdir, feed)).report)
         meta = {"learner": learner.name, **(meta or {})}
+        saved: dict[str, Any] = {}
         restored = checkpoints.restore(program.state)
         if restored is not None:
             state, saved = restored
@@ -186,7 +187,7 @@ def train(
         run_log = stack.enter_context(contextlib.closing(RunLog(workdir, resumed_step=step)))
 
         def save() -> None:
-            checkpoints.save(state, {**meta, "cursor": cursor, "sums": totals.sums()})
+            checkpoints.save(state, {**meta, "cursor": cursor, "sums": totals.sums(), "seconds": clock.seconds})
 
         def evaluate() -> str | None:
             """Writes the held-out metrics; a request to stop cuts it short, and the next start evaluates again."""
@@ -219,13 +220,14 @@ def train(
                 run_log.audio(step, clip.name, clip.samples, clip.sample_rate_hz)
 
         agreement = hosts.Agreement()  # on when to stop and when to save, among all processes
-        clock = Clock(options.checkpoint_every_minutes)
+        clock = Clock(options.checkpoint_every_minutes, saved.get("seconds", run_log.seconds))
         progress = stack.enter_context(StepBar(learner.name, options.steps, step, shown=hosts.is_main()))
         # Asked for while the state was made: no step is compiled for minutes only to be stopped after it.
         stopped = agreement.decide(stop.received, False).stop
         unevaluated = not stopped and restored is not None and _due(step, options.eval_every_steps, options)
         if unevaluated and hosts.from_main("evaluated", str(run_log.last_eval_step)) != str(step):
             stopped = evaluate()  # the run was stopped between the save and the evaluation of this step
+            clock.restart()
 
         batches = feed.batches(cursor, rows) if step < options.steps and not stopped else ()
         for batch, next_cursor in batches:
@@ -248,7 +250,7 @@ def train(
 
             if _due(step, options.log_every_steps, options):
                 values, rates = totals.take(), clock.rates(checkpoints.take_save_seconds())
-                run_log.scalars(step, "train", {**values, **rates})
+                run_log.scalars(step, "train", {**values, **rates, "seconds": clock.seconds})
                 progress.set_postfix_str(f"loss {values.get('loss', np.nan):.4f}, {clock.in_words()}", refresh=False)
             if examiner is not None and not stopped and _due(step, options.eval_every_steps, options):
                 examine()  # before the save, which keeps what it finds

@@ -69,10 +69,17 @@ class MetricTotals:
 
 
 class Clock:
-    """Steps and tokens or seconds of audio per second since the last log, and when a save by the clock is due."""
+    """Steps and tokens or seconds of audio per second since the last log, how long was trained in all, and when a save
+    by the clock is due.
 
-    def __init__(self, save_every_minutes: float):
-        """`save_every_minutes` 0: never by the clock."""
+    Attributes:
+      seconds: spent in steps since the run began, in all of its sessions; without pauses, compilation, evaluation and
+        clips.
+    """
+
+    def __init__(self, save_every_minutes: float, seconds: float = 0.0):
+        """`save_every_minutes` 0: never by the clock; `seconds` were trained by the sessions before this one."""
+        self.seconds = seconds
         self._save_every_seconds = save_every_minutes * 60.0
         self._last_save = time.monotonic()
         self._unit = ""
@@ -81,6 +88,9 @@ class Clock:
 
     def tick(self, amount: float, unit: str) -> None:
         """One step over `amount` units of data."""
+        now = time.monotonic()
+        self.seconds += now - self._last_tick
+        self._last_tick = now
         self._steps += 1
         self._amount += amount
         self._unit = unit
@@ -104,10 +114,12 @@ class Clock:
     def restart(self) -> None:
         """Begins to count anew: after an evaluation, so that a rate is of training alone."""
         self._start, self._steps, self._amount = time.monotonic(), 0, 0.0
+        self._last_tick = self._start
 
     def leave_out(self, seconds: float) -> None:
         """Does not count the last `seconds`, in which something was compiled."""
         self._start += seconds
+        self._last_tick += seconds
 
     def save_is_due(self) -> bool:
         """Whether the last save is long enough ago."""

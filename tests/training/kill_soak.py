@@ -219,7 +219,7 @@ def differences(workdir: Path, straight: Path) -> list[str]:
 
 def without_speeds(line: dict) -> dict:
     return {name: value for name, value in line.items()
-            if not name.endswith("_per_s") and name != "checkpoint_seconds"}
+            if not name.endswith("_per_s") and name not in ("seconds", "checkpoint_seconds")}
 
 
 def soak(training: Training, folder: Path, num_moments: int, seed: int) -> tuple[list[Moment], list[str], int, float]:

@@ -7,7 +7,7 @@ import types
 import numpy as np
 import pytest
 
-from audiolm_jax.training.logging import RunLog, read_metrics, spectrogram_image
+from audiolm_jax.training.logging import RunLog, read_metrics, spectrogram_image, trained_seconds
 
 
 @pytest.fixture
@@ -52,6 +52,23 @@ def test_resuming_drops_what_was_written_beyond_the_checkpoint(tmp_path, accumul
     log.scalars(4, "train", {"loss": 40.0})
     log.close()
     assert [line["loss"] for line in read_metrics(tmp_path)] == [1.0, 2.0, 3.0, 40.0]
+
+
+def test_trained_seconds_are_those_of_the_lines_or_follow_from_their_speed(tmp_path):
+    log = RunLog(tmp_path)
+    log.scalars(10, "train", {"steps_per_s": 2.0})
+    log.scalars(10, "eval", {"loss": 1.0})
+    log.scalars(30, "train", {"steps_per_s": 4.0})
+    log.scalars(40, "train", {})
+    log.scalars(50, "train", {"steps_per_s": 1.0, "seconds": 25.0})
+    log.close()
+    assert trained_seconds(read_metrics(tmp_path)) == {10: 5.0, 30: 10.0, 40: 10.0, 50: 25.0}
+    for resumed_step, seconds in ((0, 0.0), (30, 10.0), (60, 25.0)):
+        (copy := tmp_path / str(resumed_step)).mkdir()
+        (copy / "metrics.jsonl").write_bytes((tmp_path / "metrics.jsonl").read_bytes())
+        log = RunLog(copy, resumed_step)
+        log.close()
+        assert log.seconds == seconds
 
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -15,7 +16,7 @@ import pytest
 from audiolm_jax.errors import UserError
 from audiolm_jax.training.checkpoints import load_params
 from audiolm_jax.training.examination import Examination
-from audiolm_jax.training.logging import read_metrics
+from audiolm_jax.training.logging import read_metrics, trained_seconds
 from audiolm_jax.training.loop import Clip, RunOptions, train
 from tests.training.tiny_run import OPTIONS, TinyFeed, TinyLearner, losses
 
@@ -196,6 +197,25 @@ def test_a_signal_cuts_an_evaluation_short_and_the_next_start_makes_it(straight,
 def test_the_time_of_a_save_is_logged(straight):
     seconds = [line["checkpoint_seconds"] for line in read_metrics(straight) if "checkpoint_seconds" in line]
     assert len(seconds) >= 4 and min(seconds) > 0
+
+
+def test_a_resumed_run_goes_on_counting_the_seconds_that_it_trained(tmp_path):
+    class Slow(TinyFeed):
+        def batches(self, cursor, rows=None):
+            for batch in super().batches(cursor, rows):
+                time.sleep(0.05)
+                yield batch
+
+    train(TinyLearner(), Slow(int(signal.SIGTERM), 23), tmp_path, OPTIONS)
+    kept = load_params(tmp_path)[1]["seconds"]
+    time.sleep(1.0)  # a pause
+    train(TinyLearner(), Slow(), tmp_path, OPTIONS)
+    seconds = trained_seconds(read_metrics(tmp_path))
+    assert all("seconds" in line for line in read_metrics(tmp_path) if line["split"] == "train")
+    before = max(passed for step, passed in seconds.items() if step <= 24)
+    assert 23 * 0.05 <= before <= kept <= min(passed for step, passed in seconds.items() if step > 24)
+    assert list(seconds.values()) == sorted(seconds.values())
+    assert load_params(tmp_path)[1]["seconds"] == seconds[OPTIONS.steps] >= OPTIONS.steps * 0.05
 
 
 def test_the_held_out_loss_counts_no_padding(straight):

@@ -37,6 +37,24 @@ def test_a_first_call_is_told_while_it_lasts_and_left_out(capsys, impatient):
     assert capsys.readouterr().err == ""
 
 
+def test_trained_seconds_count_steps_alone_and_go_on_from_the_session_before(impatient):
+    clock = Clock(0, seconds=100.0)
+    with FirstCalls("tiny", shown=False).of("the step", clock):
+        time.sleep(0.5)
+    time.sleep(0.2)
+    clock.tick(1, "examples")
+    assert 0.2 <= clock.seconds - 100.0 < 0.45
+    clock.rates()
+    time.sleep(0.2)
+    clock.tick(1, "examples")
+    counted = clock.seconds
+    assert 0.4 <= counted - 100.0 < 0.9
+    time.sleep(0.3)  # an evaluation
+    clock.restart()
+    clock.tick(1, "examples")
+    assert clock.seconds - counted < 0.2
+
+
 def test_a_first_call_that_fails_is_not_said_to_be_compiled(capsys, impatient):
     with pytest.raises(ValueError, match="no"), FirstCalls("tiny", shown=True).of("the step"):
         time.sleep(0.3)
