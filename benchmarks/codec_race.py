@@ -46,6 +46,7 @@ from audiolm_jax.evaluation import word_error  # noqa: E402
 from audiolm_jax.evaluation.codec_fidelity import MAX_SECONDS, MIN_SECONDS  # noqa: E402
 from audiolm_jax.evaluation.pairs import compare, mean_figures  # noqa: E402
 from audiolm_jax.evaluation.recordings import DataSettings, Recording, shared_out  # noqa: E402
+from audiolm_jax.evaluation.samples import usable  # noqa: E402
 from audiolm_jax.files import replace_file  # noqa: E402
 from audiolm_jax.training import configuration  # noqa: E402
 from audiolm_jax.training.experiment import load  # noqa: E402
@@ -188,12 +189,12 @@ def peer_command(arguments, *words) -> list[str]:
 
 def write_originals(heldout: list[Recording], folder: Path, max_clips: int) -> list[Recording]:
     """The held-out clips as 16-bit files, one of every speaker before a second of any."""
-    usable = [recording for recording in heldout if MIN_SECONDS <= recording.read().seconds <= MAX_SECONDS]
-    if not usable:
+    chosen = shared_out(usable(heldout, MIN_SECONDS, MAX_SECONDS), max_clips)
+    if not chosen:
         raise UserError(f"no held-out recording is {MIN_SECONDS:g} to {MAX_SECONDS:g} s long; give more recordings")
     written = []
     folder.mkdir(parents=True, exist_ok=True)
-    for recording in shared_out(usable, max_clips):
+    for recording in chosen:
         path = folder / f"{recording.key.replace('/', '_')}.wav"
         if not path.exists():
             write_audio(path, resample(recording.read(), SAMPLE_RATE_HZ))
