@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from audiolm_jax.bundle.manifest import (
     SCHEMA_VERSION,
     SEMANTIC_FILE,
     STAGE_ORDER,
+    TEMPERATURE,
     ClassifierEntry,
     CodecEntry,
     LanguageModelEntry,
@@ -120,9 +122,23 @@ def with_metrics(folder: str | Path, metrics: dict[str, Any]) -> Manifest:
     Raises:
         UserError: the folder is no bundle.
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    manifest = dataclasses.replace(manifest, metrics=_merged(manifest.metrics, metrics))
+    manifest = read_manifest(Path(folder))
+    return _rewritten(Path(folder), dataclasses.replace(manifest, metrics=_merged(manifest.metrics, metrics)))
+
+
+def with_temperature(folder: str | Path, temperature: Sequence[float]) -> Manifest:
+    """Makes the temperatures of the semantic, coarse and fine stage those that a bundle generates with by default.
+
+    Raises:
+        UserError: the folder is no bundle.
+    """
+    manifest = read_manifest(Path(folder))
+    provenance = manifest.provenance | {TEMPERATURE: [float(value) for value in temperature]}
+    return _rewritten(Path(folder), dataclasses.replace(manifest, provenance=provenance))
+
+
+def _rewritten(folder: Path, manifest: Manifest) -> Manifest:
+    """Writes a manifest and the model card that follows from it; the weights stay as they are."""
     card = model_card(manifest).encode()
     manifest = dataclasses.replace(manifest, files=manifest.files | {CARD_NAME: file_entry(card)})
     # Stopped between the two, the folder says that its card is not the one that was exported; running again mends it.

@@ -24,6 +24,8 @@ CODEC_FILE, SEMANTIC_FILE = "codec.safetensors", "semantic.safetensors"
 STAGE_ORDER = ("semantic", "coarse", "fine")
 # Optional: a detector of this system's continuations, and a network whose embeddings tell speakers apart.
 CLASSIFIER_NAMES = ("detector", "speaker")
+# Name in the provenance of the temperatures of the semantic, coarse and fine stage that generation takes by default.
+TEMPERATURE = "temperature"
 # What a detector tells apart, by the names of their folders: real speech through the codec, and made speech.
 REAL_CLASS, SYNTHETIC_CLASS = "reconstruction", "continuation"
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from audiolm_jax.bundle.manifest import TEMPERATURE
 from audiolm_jax.bundle.tokenizer_kinds import codec_kind, encoder_kind
 from audiolm_jax.training.examination import Examination
 
@@ -112,6 +113,8 @@ def _training(manifest: "Manifest") -> str:
     if (examination := Examination.of_meta(provenance, "provenance")) is not None:
         words = examination.in_words().replace("\n  ", "; ")
         lines.append(f"- Codec examined after step {examination.step}: {words}")
+    if TEMPERATURE in provenance:
+        lines.append(f"- Temperatures of the semantic, coarse and fine stage: {in_words(provenance[TEMPERATURE])}")
     versions = provenance.get("versions", {})
     lines += ["- Made with " + ", ".join(f"{name} {version}" for name, version in versions.items())] if versions else []
     return "\n".join(lines) if lines else "Nothing is recorded about the training."

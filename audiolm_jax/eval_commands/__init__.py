@@ -20,6 +20,7 @@ NAMES = (
     "fad",
     "samples",
     "ladder",
+    "temperatures",
     "all",
 )
 

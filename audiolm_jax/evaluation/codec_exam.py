@@ -24,8 +24,8 @@ from audiolm_jax.evaluation.asr import Recogniser, load_recogniser
 from audiolm_jax.evaluation.code_usage import code_counts, code_perplexity, code_usage
 from audiolm_jax.evaluation.recordings import shared_out
 from audiolm_jax.evaluation.signal_quality import log_mel_distance, si_sdr_db
-from audiolm_jax.evaluation.text_normalisation import normalise
 from audiolm_jax.evaluation.visqol import VISQOL_MIN_SECONDS, visqol_is_installed, visqol_speech
+from audiolm_jax.evaluation.words_changed import words_changed
 from audiolm_jax.ranges import Count, NotNegative, Positive, Share
 from audiolm_jax.training.examination import Examination, judged_by_process_0
 from audiolm_jax.training.state import TrainState
@@ -135,7 +135,7 @@ class CodecExam:
             figures["visqol"] = [visqol_speech(*pair, sample_rate_hz).moslqo for pair in pairs]
         means = {name: float(np.mean(values)) for name, values in figures.items()}
         if self.asr is not None:
-            changed = _words_changed(_recogniser(self.asr), pairs, sample_rate_hz)
+            changed = words_changed(_recogniser(self.asr), pairs, sample_rate_hz)
             means |= {} if changed is None else {"words_changed": changed}
         return means
 
@@ -196,30 +196,3 @@ def _wrong_levels(clips: Sequence[np.ndarray], decoded: Sequence[np.ndarray]) ->
 @functools.lru_cache(maxsize=1)
 def _recogniser(name: str) -> Recogniser:
     return load_recogniser(name)
-
-
-@functools.lru_cache(maxsize=64)
-def _heard(recogniser: Recogniser, samples: bytes) -> str:
-    """What is heard in float32 samples; originals are asked for at every examination."""
-    return normalise(recogniser.transcribe(np.frombuffer(samples, np.float32)))
-
-
-def _words_changed(
-    recogniser: Recogniser, pairs: Sequence[tuple[np.ndarray, np.ndarray]], sample_rate_hz: int
-) -> float | None:
-    """Word error rate of what is heard in decoded clips against what is heard in the originals; None without a word."""
-    import jiwer
-
-    if sample_rate_hz != recogniser.sample_rate_hz:
-        from audiolm_jax.audio import Waveform, resample
-
-        pairs = [
-            tuple(resample(Waveform(s, sample_rate_hz), recogniser.sample_rate_hz).samples for s in pair)
-            for pair in pairs
-        ]
-    heard = [tuple(_heard(recogniser, np.asarray(s, np.float32).tobytes()) for s in pair) for pair in pairs]
-    heard = [(reference, hypothesis) for reference, hypothesis in heard if reference]
-    if not heard:
-        return None
-    references, hypotheses = zip(*heard, strict=True)
-    return float(jiwer.wer(list(references), list(hypotheses)))

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from audiolm_jax.audio import Waveform, refuse_other_scale, resample
-from audiolm_jax.bundle import Bundle
+from audiolm_jax.bundle import TEMPERATURE, Bundle
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
 from audiolm_jax.errors import UserError
 from audiolm_jax.generation.arguments import as_waveform, plain_number, plain_numbers, whole_number
@@ -267,7 +267,8 @@ class AudioLM:
         known = [row.semantic_tokens[:total] for row, total in zip(rows, totals, strict=True)]
         if mode in (ACOUSTIC, FINE):
             return known
-        return continue_semantic(samplers["semantic"], known, totals, [self._mean_run(tokens) for tokens in known])
+        runs = [mean_run_frames(self.bundle, tokens) for tokens in known]
+        return continue_semantic(samplers["semantic"], known, totals, runs)
 
     def _acoustic(
         self, samplers: dict[str, StageSampler], semantic: list[np.ndarray], rows: list[_Given]
@@ -343,14 +344,6 @@ class AudioLM:
         samples = resample(prompt, semantic.sample_rate_hz).samples
         return np.asarray(semantic.tokenize(self.bundle.semantic_params, samples[None]))[0]
 
-    def _mean_run(self, prompt: np.ndarray) -> float:
-        """Frames per run of equal semantic tokens: the training data's blended with the prompt's own, else a guess."""
-        frames, runs = len(prompt), len(collapse(prompt)[0])
-        stored = self.bundle.provenance.get(MEAN_RUN_FRAMES)
-        if stored is None:
-            return frames / runs if runs else DEFAULT_MEAN_RUN_FRAMES
-        return (frames + TRAINING_RUNS * max(float(stored), 1.0)) / (runs + TRAINING_RUNS)
-
     def _decode(self, tokens: np.ndarray, num_samples: int) -> Waveform:
         # One sample at a time: a row's samples must not depend on how many others there are.
         samples = decode_chunked(self.bundle.codec, self.bundle.codec_params, tokens[None])[0]
@@ -359,7 +352,17 @@ class AudioLM:
 
 def default_temperature(bundle: Bundle) -> tuple[float, float, float]:
     """Of the semantic, coarse and fine stage: the bundle's own, or the paper's where it names none."""
-    return tuple(bundle.provenance.get("temperature", PAPER_TEMPERATURES))
+    return tuple(bundle.provenance.get(TEMPERATURE, PAPER_TEMPERATURES))
+
+
+def mean_run_frames(bundle: Bundle, prompt: np.ndarray) -> float:
+    """Frames per run of equal semantic tokens: the training data's blended with those of the prompt, int[T], else a
+    guess."""
+    frames, runs = len(prompt), len(collapse(prompt)[0])
+    stored = bundle.provenance.get(MEAN_RUN_FRAMES)
+    if stored is None:
+        return frames / runs if runs else DEFAULT_MEAN_RUN_FRAMES
+    return (frames + TRAINING_RUNS * max(float(stored), 1.0)) / (runs + TRAINING_RUNS)
 
 
 def _keys(requests: Sequence[Request], stage: str):

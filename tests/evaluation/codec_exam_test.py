@@ -15,6 +15,7 @@ from audiolm_jax.evaluation import codec_exam
 from audiolm_jax.evaluation.code_usage import code_counts, code_perplexity, code_usage
 from audiolm_jax.evaluation.codec_exam import CodecExam
 from audiolm_jax.evaluation.visqol import VisqolScore
+from audiolm_jax.evaluation.words_changed import words_changed
 from tests.evaluation.speechlike import RATE_HZ, speechlike
 from tests.tiny_system import tiny_tokenizers
 
@@ -145,7 +146,7 @@ def test_words_that_change_are_counted(feed, params, monkeypatch):
     monkeypatch.setattr(codec_exam, "_recogniser", lambda name: recogniser)
     pairs = [(np.full(9, 0.1 * n, np.float32), np.full(9, 0.5 + n, np.float32)) for n in range(2)]
     originals.extend(original for original, _ in pairs)
-    assert codec_exam._words_changed(recogniser, pairs, RATE_HZ) == pytest.approx(1 / 4)
+    assert words_changed(recogniser, pairs, RATE_HZ) == pytest.approx(1 / 4)
     assert "words_changed" in examine(feed, params, CodecExam(2, 1.5, 4, asr="some")).figures
 
 

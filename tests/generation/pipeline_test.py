@@ -14,7 +14,7 @@ from audiolm_jax.codec.soundstream import SoundStreamConfig
 from audiolm_jax.errors import UserError
 from audiolm_jax.generation import decode
 from audiolm_jax.generation import stages as stage_functions
-from audiolm_jax.generation.pipeline import AudioLM, Request
+from audiolm_jax.generation.pipeline import AudioLM, Request, mean_run_frames
 from audiolm_jax.generation.sampling import SamplingSettings, row_keys
 from audiolm_jax.generation.stages import StageSampler, add_fine, continue_semantic
 from audiolm_jax.lm.config import TransformerConfig
@@ -277,14 +277,14 @@ def test_semantic_tokens_past_the_window_keep_the_prompt_and_the_count():
 
 def test_the_mean_run_is_blended_from_training_and_prompt():
     nothing, slow = np.zeros(0, np.int32), np.repeat(np.arange(100) % 7, 4)
-    assert system()._mean_run(slow) == 4
-    assert system()._mean_run(nothing) == 1.5
-    trained = system(provenance=(("semantic_mean_run_frames", 2.5),))
-    assert trained._mean_run(nothing) == 2.5
+    assert mean_run_frames(system().bundle, slow) == 4
+    assert mean_run_frames(system().bundle, nothing) == 1.5
+    trained = system(provenance=(("semantic_mean_run_frames", 2.5),)).bundle
+    assert mean_run_frames(trained, nothing) == 2.5
     # Training counts as much as 50 runs.
-    assert trained._mean_run(slow) == (100 * 4 + 50 * 2.5) / 150
-    assert trained._mean_run(slow[: 50 * 4]) == pytest.approx((4 + 2.5) / 2)
-    means = [trained._mean_run(slow[: 4 * runs]) for runs in range(101)]
+    assert mean_run_frames(trained, slow) == (100 * 4 + 50 * 2.5) / 150
+    assert mean_run_frames(trained, slow[: 50 * 4]) == pytest.approx((4 + 2.5) / 2)
+    means = [mean_run_frames(trained, slow[: 4 * runs]) for runs in range(101)]
     assert means == sorted(means) and means[-1] < 4
 
 
