@@ -7,14 +7,15 @@
 Reads the metrics.jsonl of the trainings that launch/train_small.sh makes in a work directory; any that are not there
 are passed over, and --codec, --encoder and so on name others. Of each it draws a plot of its held-out figures against
 the time that it trained (no pauses, no compilation, no evaluation), recipe-<learner>.png, and a table with the figures
-of the evaluation nearest to each time. With --write the tables go between the markers of a Markdown file and the plots
-beside it. A training that is under way or was short has empty columns. Needs matplotlib (extra eval).
+of the evaluation nearest to each time. With --write they go between the markers of a Markdown file, and the plots into
+its folder. A training that is under way or was short has empty columns. Needs matplotlib (extra eval).
 """
 
 import argparse
 import dataclasses
 import io
 import math
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -237,12 +238,15 @@ def main() -> None:
             check_markers(arguments.write, f"{NAME} {name}")
     output = arguments.output or (arguments.write.parent if arguments.write else None)
     for name, run in runs.items():
+        picture = f"recipe-{name}.png"
+        if output is not None:
+            replace_file(output / picture, plot(run, name))
         if arguments.write:
-            write_table(arguments.write, f"{NAME} {name}", table(run))
+            link = Path(os.path.relpath(output / picture, arguments.write.parent)).as_posix()
+            shown = f"\n![Held-out figures of the {name} against the time that it trained]({link})\n"
+            write_table(arguments.write, f"{NAME} {name}", table(run) + shown)
         else:
             print(f"{name}\n\n{table(run)}")
-        if output is not None:
-            replace_file(output / f"recipe-{name}.png", plot(run, name))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Trains a whole small system on a folder of speech: codec, w2v-BERT, k-means, tokens, semantic, coarse and fine stage;
-# ends with a bundle and a report on held-out speakers. Stop it at any time; the same command goes on from there.
+# Trains a whole small system on folders of speech: codec, w2v-BERT, k-means, tokens, semantic, coarse and fine stage;
+# chooses temperatures on held-out prompts and ends with a bundle, a report on held-out speakers, and curves and figures
+# of every training after 10 minutes, 1 hour and 5 hours. Stop it at any time; the same command goes on from there.
 #
 #   ./launch/train_small.sh DATA_DIR WORKDIR
+#   MIXTURE='(0.5, 0.5)' ASR=whisper-base ./launch/train_small.sh speech/ phrases/ WORKDIR
 #
-# DATA_DIR holds audio files (.wav .flac .ogg .opus .mp3), one folder for each speaker. WORKDIR/bundle is the result:
+# A DATA_DIR holds audio files (.wav .flac .ogg .opus .mp3), one folder for each speaker. WORKDIR/bundle is the result:
 #   audiolm generate --bundle WORKDIR/bundle --mode continuation --prompt IN.wav --output OUT.wav
 # shellcheck disable=SC2034,SC2153  # `setting` makes the variables in capitals
 set -euo pipefail
@@ -15,7 +17,10 @@ for part in codec w2v_bert kmeans semantic coarse fine; do
   setting "$(tr '[:lower:]' '[:upper:]' <<<"$part")_STEPS" "" "steps of ${part}_small; empty for those of its gin file"
   setting "$(tr '[:lower:]' '[:upper:]' <<<"$part")_SET" "" "further macros of ${part}_small, such as BATCH_SIZE=4 SEED=1"
 done
-setting HELDOUT_SPEAKERS 20 "speakers that nothing is trained on"
+setting HELDOUT_SPEAKERS 20 "speakers of each DATA_DIR that nothing is trained on"
+setting MIXTURE "" "share of each DATA_DIR in what is trained on, as (0.5, 0.3, 0.2); empty for by number of speakers"
+setting ASR "" "recogniser that hears the codec and chooses temperatures, as for audiolm eval wer; empty for none"
+setting PROMPT "" "a WAV file that goes with the bundle"
 setting LICENCE "not stated; depends on the training data" "of the weights"
 setting NAME mine "of the system"
 setting REPORT_CLIPS 40 "recordings that the codec is judged by"
@@ -25,9 +30,16 @@ setting VENV_PYTHON "" "an interpreter that has the package, in place of .venv"
 setting PYTHON "" "what .venv is made with; empty for the first Python of 3.11 or newer that is found"
 answer_help "${BASH_SOURCE[0]}" "$@"
 
-[[ $# -eq 2 ]] || stop "usage: $0 DATA_DIR WORKDIR; $0 --help lists the variables"
-DATA="$1" WORK="$2"
-[[ -d "$DATA" ]] || stop "$DATA is no folder; give a folder of speech"
+[[ $# -ge 2 ]] || stop "usage: $0 DATA_DIR ... WORKDIR; $0 --help lists the variables"
+DATA=("${@:1:$#-1}") WORK="${!#}"
+# The tokens of each folder lie in a folder of its name.
+NAMES=()
+for folder in "${DATA[@]}"; do
+  [[ -d "$folder" ]] || stop "$folder is no folder; give a folder of speech"
+  name="$(basename "$folder")"
+  [[ " ${NAMES[*]-} " != *" $name "* ]] || stop "two folders are named $name; give them different names"
+  NAMES+=("$name")
+done
 mkdir -p "$WORK"
 if [[ -z "$VENV_PYTHON" ]]; then
   make_environment train "${ROOT}[train,eval]"
@@ -44,54 +56,77 @@ newer() {
   for other in "${@:2}"; do [[ "$file" -nt "$other" ]] || return 1; done
 }
 
-# train NAME DATA [MACRO=VALUE ...]: experiment NAME_small in WORKDIR/NAME.
+# flagged FLAG WORD...: the array FLAGGED, each word after the flag.
+flagged() {
+  local word
+  FLAGGED=()
+  for word in "${@:2}"; do FLAGGED+=("$1" "$word"); done
+}
+
+# train NAME KIND [MACRO=VALUE ...]: experiment NAME_small in WORKDIR/NAME on the folders of KIND, "sound" or "tokens".
 train() {
-  local name="$1" data="$2" upper steps_name set_name macro
+  local name="$1" kind="$2" upper steps_name set_name macro
   upper="$(printf '%s' "$name" | tr '[:lower:]' '[:upper:]')"
   steps_name="${upper}_STEPS" set_name="${upper}_SET"
   local -a macros=("${@:3}") flags=()
+  [[ -z "$MIXTURE" ]] || macros+=("MIXTURE=$MIXTURE")
   [[ -z "${!steps_name:-}" ]] || macros+=("STEPS=${!steps_name}")
   # shellcheck disable=SC2206  # the variable is a list of words
   macros+=(${!set_name:-})
   for macro in ${macros[@]+"${macros[@]}"}; do flags+=(--set "$macro"); done
+  if [[ "$kind" == sound ]]; then flagged --data "${DATA[@]}"; else flagged --data "${NAMES[@]/#/$WORK/tokens/}"; fi
   say "$name"
-  audiolm train "${name}_small" --data "$data" --workdir "$WORK/$name" ${flags[@]+"${flags[@]}"}
+  audiolm train "${name}_small" "${FLAGGED[@]}" --workdir "$WORK/$name" ${flags[@]+"${flags[@]}"}
   [[ -f "$WORK/$name/done" ]] || stop "$name was stopped; start the same command again to go on"
 }
 
-train codec "$DATA" "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS"
-train w2v_bert "$DATA" "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS"
-train kmeans "$DATA" "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" "W2V_BERT=$WORK/w2v_bert"
+train codec sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" ${ASR:+"EXAM_ASR=$ASR"}
+train w2v_bert sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS"
+train kmeans sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" "W2V_BERT=$WORK/w2v_bert"
 
 # Tokens come from the rounded weights that will ship, so the tokenizers are exported before anything is tokenized.
 if ! newer "$WORK/tokenizers/manifest.json" "$WORK/codec/done" "$WORK/kmeans/done"; then
   say "exporting the tokenizers"
+  flagged --data "${NAMES[@]}"
   audiolm bundle "$WORK/tokenizers" --codec "$WORK/codec" --kmeans "$WORK/kmeans" --w2v_bert "$WORK/w2v_bert" \
-    --name "$NAME" --licence "$LICENCE" \
-    --data "$(basename "$DATA")" --overwrite
+    --name "$NAME" --licence "$LICENCE" "${FLAGGED[@]}" --overwrite
 fi
 
-say "tokenizing"
-audiolm tokenize --input "$DATA" --output "$WORK/tokens" --bundle "$WORK/tokenizers" \
-  --heldout_speakers "$HELDOUT_SPEAKERS"
+for folder in "${DATA[@]}"; do
+  say "tokenizing $folder"
+  audiolm tokenize --input "$folder" --output "$WORK/tokens/$(basename "$folder")" --bundle "$WORK/tokenizers" \
+    --heldout_speakers "$HELDOUT_SPEAKERS"
+done
 
-train semantic "$WORK/tokens"
-train coarse "$WORK/tokens" "TOKENIZERS=$WORK/tokenizers"
-train fine "$WORK/tokens" "TOKENIZERS=$WORK/tokenizers"
+train semantic tokens
+train coarse tokens "TOKENIZERS=$WORK/tokenizers"
+train fine tokens "TOKENIZERS=$WORK/tokenizers"
 
 if ! newer "$WORK/bundle/manifest.json" "$WORK"/{tokenizers/manifest.json,semantic/done,coarse/done,fine/done}; then
   say "exporting the bundle"
   audiolm bundle "$WORK/bundle" --tokenizers "$WORK/tokenizers" \
-    --semantic "$WORK/semantic" --coarse "$WORK/coarse" --fine "$WORK/fine" --overwrite
-  rm -f "$WORK/report/done"
+    --semantic "$WORK/semantic" --coarse "$WORK/coarse" --fine "$WORK/fine" ${PROMPT:+--prompt "$PROMPT"} --overwrite
+  rm -rf "$WORK/temperatures" "$WORK/report/done"
+fi
+
+if [[ ! -f "$WORK/temperatures/done" ]]; then
+  say "choosing temperatures on held-out prompts"
+  flagged --data "${DATA[@]}"
+  audiolm eval temperatures --merge --bundle "$WORK/bundle" "${FLAGGED[@]}" --output "$WORK/temperatures" \
+    --heldout_speakers "$HELDOUT_SPEAKERS" ${ASR:+--asr "$ASR"}
+  touch "$WORK/temperatures/done"
 fi
 
 if [[ ! -f "$WORK/report/done" ]]; then
   say "measuring the bundle on held-out speakers"
-  audiolm eval all --only codec,perplexity --merge --bundle "$WORK/bundle" --data "$DATA" --output "$WORK/report" \
-    --train_tokens "$WORK/tokens" --heldout_speakers "$HELDOUT_SPEAKERS" --max_clips "$REPORT_CLIPS" \
+  flagged --data "${DATA[@]}"
+  data=("${FLAGGED[@]}")
+  flagged --train_tokens "${NAMES[@]/#/$WORK/tokens/}"
+  audiolm eval all --only codec,perplexity --merge --bundle "$WORK/bundle" "${data[@]}" --output "$WORK/report" \
+    "${FLAGGED[@]}" --heldout_speakers "$HELDOUT_SPEAKERS" --max_clips "$REPORT_CLIPS" \
     ${REPORT_RECORDINGS:+--max_recordings "$REPORT_RECORDINGS"}
+  "$VENV_PYTHON" "$ROOT/benchmarks/recipe.py" "$WORK" --output "$WORK/report" >"$WORK/report/recipe.md"
   touch "$WORK/report/done"
 fi
-say "done: $WORK/bundle is the system, $WORK/report/report.html its figures"
+say "done: $WORK/bundle is the system, $WORK/report/report.html its figures, $WORK/report/recipe.md those on the way"
 say "try it: audiolm generate --bundle $WORK/bundle --mode continuation --prompt IN.wav --output OUT.wav"

@@ -84,6 +84,7 @@ def test_the_command_writes_tables_and_plots_of_what_is_there(recipe, tmp_path, 
     assert "old codec" not in text and "old semantic" not in text and "old kmeans" in text
     assert "| held-out nats per token | 9.83 | 9.00 |  | 8.50 |" in text
     assert "kmeans: nothing yet" in capsys.readouterr().err
+    assert "time that it trained](recipe-codec.png)\n<!-- end of table -->" in text
     pictures = sorted(page.parent.glob("*.png"))
     assert [path.name for path in pictures] == ["recipe-codec.png", "recipe-semantic.png"]
     assert all(path.read_bytes()[:4] == b"\x89PNG" and path.stat().st_size < 60_000 for path in pictures)

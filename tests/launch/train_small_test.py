@@ -24,6 +24,7 @@ for ((i = 0; i < $#; i++)); do
   esac
 done
 sleep 0.02
+if [[ "$*" == *"recipe.py "* ]]; then echo "the table"; fi
 if [[ "$*" == *" train "* ]]; then
   mkdir -p "$workdir"
   [[ "$workdir" == *"/$STOP_AT" || -f "$workdir/done" ]] || touch "$workdir/done"
@@ -42,10 +43,11 @@ def train_small(tmp_path):
     (tmp_path / "speech").mkdir()
     calls = tmp_path / "calls"
 
-    def run(stop_at="nothing", **variables):
+    def run(stop_at="nothing", folders=("speech",), **variables):
         calls.write_text("")
         environment = {**os.environ, "VENV_PYTHON": str(recorder), "CALLS": str(calls), "STOP_AT": stop_at, **variables}
-        command = [ROOT / "launch" / "train_small.sh", tmp_path / "speech", tmp_path / "work"]
+        folders = [tmp_path / folder for folder in folders]
+        command = [ROOT / "launch" / "train_small.sh", *folders, tmp_path / "work"]
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
         return result, [line.replace(f"{tmp_path}/", "") for line in calls.read_text().splitlines()]
 
@@ -53,14 +55,16 @@ def train_small(tmp_path):
 
 
 def kinds(calls):
-    """"train codec", "bundle work/tokenizers", "tokenize", "eval" of each call."""
+    """"train codec", "bundle work/tokenizers", "tokenize", "eval all" of each call."""
     names = []
     for call in calls:
         words = call.split()
-        if words[2] == "train":
+        if "recipe.py" in words[0]:
+            names.append("recipe")
+        elif words[2] == "train":
             names.append(f"train {words[3].removesuffix('_small')}")
         else:
-            names.append(" ".join(words[2:4]) if words[2] == "bundle" else words[2])
+            names.append(" ".join(words[2:4]) if words[2] in ("bundle", "eval") else words[2])
     return names
 
 
@@ -74,11 +78,13 @@ ALL = [
     "train coarse",
     "train fine",
     "bundle work/bundle",
-    "eval",
+    "eval temperatures",
+    "eval all",
+    "recipe",
 ]
 
 
-def test_everything_in_order(train_small):
+def test_everything_in_order(train_small, tmp_path):
     result, calls = train_small(CODEC_STEPS="7", CODEC_SET="BATCH_SIZE=2 SEED=3", HELDOUT_SPEAKERS="2")
     assert result.returncode == 0, result.stderr
     assert kinds(calls) == ALL
@@ -86,9 +92,27 @@ def test_everything_in_order(train_small):
         assert f"--set {macro}" in calls[0]
     assert "--set W2V_BERT=work/w2v_bert" in calls[2]
     assert "--bundle work/tokenizers" in calls[4] and "--heldout_speakers 2" in calls[4]
-    assert "--data work/tokens" in calls[5] and "STEPS" not in calls[5]
-    assert "--licence" in calls[3] and "--bundle work/bundle" in calls[9]
-    assert "all --only codec,perplexity --merge" in calls[9] and "--train_tokens work/tokens" in calls[9]
+    assert "--data work/tokens/speech " in calls[5] and "STEPS" not in calls[5] and "MIXTURE" not in calls[5]
+    assert "--licence" in calls[3] and "--prompt" not in calls[8] and "EXAM_ASR" not in calls[0]
+    assert "temperatures --merge --bundle work/bundle --data speech" in calls[9] and "--asr" not in calls[9]
+    assert "all --only codec,perplexity --merge" in calls[10] and "--train_tokens work/tokens/speech" in calls[10]
+    assert "recipe.py work --output work/report" in calls[11]
+    assert (tmp_path / "work" / "report" / "recipe.md").read_text() == "the table\n"
+
+
+def test_several_folders_are_mixed_and_their_tokens_lie_apart(train_small, tmp_path):
+    (tmp_path / "phrases").mkdir()
+    result, calls = train_small(folders=("speech", "phrases"), MIXTURE="(0.6, 0.4)", ASR="whisper", PROMPT="p.wav")
+    assert result.returncode == 0, result.stderr
+    assert kinds(calls) == [*ALL[:4], "tokenize", *ALL[4:]]
+    for call in (calls[0], calls[1], calls[2]):
+        assert "--data speech --data phrases " in call and "--set MIXTURE=(0.6, 0.4)" in call
+    assert "--set EXAM_ASR=whisper" in calls[0] and "EXAM_ASR" not in calls[1]
+    assert "--output work/tokens/speech " in calls[4] and "--output work/tokens/phrases " in calls[5]
+    for call in calls[6:9]:
+        assert "--data work/tokens/speech --data work/tokens/phrases " in call and "MIXTURE=(0.6, 0.4)" in call
+    assert "--prompt p.wav" in calls[9] and "--asr whisper" in calls[10]
+    assert "--train_tokens work/tokens/speech --train_tokens work/tokens/phrases " in calls[11]
 
 
 def test_a_stopped_training_ends_the_script_and_the_next_start_goes_on(train_small):
@@ -103,18 +127,23 @@ def test_a_stopped_training_ends_the_script_and_the_next_start_goes_on(train_sma
 def test_a_report_that_failed_is_made_again(train_small):
     assert train_small(stop_at="eval")[0].returncode != 0
     result, calls = train_small()
-    assert result.returncode == 0 and kinds(calls)[-1] == "eval"
+    assert result.returncode == 0 and kinds(calls)[-3:] == ["eval temperatures", "eval all", "recipe"]
 
 
 def test_a_finished_system_is_not_made_again(train_small):
     train_small()
     result, calls = train_small()
     assert result.returncode == 0
-    assert not [name for name in kinds(calls) if name.startswith("bundle") or name == "eval"]
+    assert not [name for name in kinds(calls) if name.startswith(("bundle", "eval", "recipe"))]
 
 
 def test_wrong_arguments_are_one_line(tmp_path):
     script = ROOT / "launch" / "train_small.sh"
-    for arguments, message in (([], "usage"), ([tmp_path / "nowhere", tmp_path], "no folder")):
+    for folder in ("a/speech", "b/speech"):
+        (tmp_path / folder).mkdir(parents=True)
+    twice = [tmp_path / "a" / "speech", tmp_path / "b" / "speech", tmp_path / "work"]
+    cases = (([], "usage"), ([tmp_path], "usage"), ([tmp_path / "nowhere", tmp_path], "no folder"),
+             (twice, "two folders are named speech"))  # fmt: skip
+    for arguments, message in cases:
         result = subprocess.run([script, *arguments], capture_output=True, text=True, timeout=60)
         assert result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1
