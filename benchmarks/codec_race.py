@@ -43,10 +43,12 @@ from audiolm_jax.bundle.tokenizer_dirs import codec_of  # noqa: E402
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked  # noqa: E402
 from audiolm_jax.errors import UserError  # noqa: E402
 from audiolm_jax.evaluation import word_error  # noqa: E402
+from audiolm_jax.evaluation.asr import load_recogniser  # noqa: E402
 from audiolm_jax.evaluation.codec_fidelity import MAX_SECONDS, MIN_SECONDS  # noqa: E402
 from audiolm_jax.evaluation.pairs import compare, mean_figures  # noqa: E402
 from audiolm_jax.evaluation.recordings import DataSettings, Recording, shared_out  # noqa: E402
 from audiolm_jax.evaluation.samples import usable  # noqa: E402
+from audiolm_jax.evaluation.words_changed import words_changed  # noqa: E402
 from audiolm_jax.files import replace_file  # noqa: E402
 from audiolm_jax.training import configuration  # noqa: E402
 from audiolm_jax.training.experiment import load  # noqa: E402
@@ -232,11 +234,20 @@ def measure(originals: list[Recording], clips: Path, asr: str | None, cache: Pat
         }
         figures, intervals = mean_figures(rows, speaker_of)
         found[name] = {"figures": figures, "intervals": intervals, "clips": rows}
-    if asr is not None:
+    if asr is None:
+        return found
+    if all(original.text is not None for original in originals):
         words = word_error.measure({ORIGINAL: originals, **made}, asr, cache)
         for name in found:
-            found[name]["words"] = {"wer": words.figures[f"wer_{name}"], "cer": words.figures[f"cer_{name}"],
-                                    "recordings": words.counts[f"recordings_{name}"], "asr": words.settings["asr"]}
+            found[name]["words"] = {"wrong": words.figures[f"wer_{name}"], "asr": words.settings["asr"],
+                                    "against": "the transcripts"}
+        return found
+    recogniser = load_recogniser(asr)
+    for name, recordings in made.items():
+        pairs = [(original.read().samples, recording.read().samples)
+                 for original, recording in zip(originals, recordings, strict=True)]
+        found[name]["words"] = {"wrong": words_changed(recogniser, pairs, SAMPLE_RATE_HZ), "asr": recogniser.name,
+                                "against": "what is heard in the originals, which have no transcripts"}
     return found
 
 
@@ -254,7 +265,7 @@ def table(race: dict) -> str:
             name,
             cell(side.get("bitrate_bps", 0) / 1000 or None, "{:.1f}"),
             cell(figures.get("moslqo"), "{:.2f}"),
-            cell(words and words["wer"], "{:.1%}"),
+            cell(words and words["wrong"], "{:.1%}"),
             cell(figures.get("log_mel_distance"), "{:.2f}"),
             cell(figures.get("si_sdr_db"), "{:.1f} dB"),
             cell(side.get("seconds", 0) / 60 or None, "{:.1f}"),
@@ -263,7 +274,7 @@ def table(race: dict) -> str:
         )
         lines.append("| " + " | ".join(cells) + " |")
     heard = next((side["words"] for side in race["sides"].values() if "words" in side), None)
-    words = f" Words: {heard['asr']}, {heard['recordings']} recordings with a transcript." if heard else ""
+    words = f" Words: {heard['asr']}, against {heard['against']}." if heard else ""
     clips = f"{race['clips']} recordings of {race['speakers']} held-out speakers"
     lines += ["", f"{clips}; {race['cores']} CPU cores.{words}"]
     return "\n".join(lines) + "\n"
@@ -322,7 +333,7 @@ def race(arguments) -> None:
     data = DataSettings(tuple(arguments.data), "folder", arguments.heldout_speakers, arguments.split_seed)
     recordings = data.recordings()
     heldout = [recording for recording in recordings if recording.heldout]
-    if arguments.asr:
+    if arguments.asr and any(recording.text is not None for recording in heldout):
         heldout = word_error.with_transcripts(heldout)
     workdir: Path = arguments.workdir.resolve()
     check_settings(workdir, arguments)

@@ -105,7 +105,7 @@ def test_clips_are_of_every_speaker_and_neither_short_nor_long(codec_race, tmp_p
 
 
 def test_the_table_has_a_row_a_side_and_leaves_out_what_was_not_measured(codec_race):
-    words = {"wer": 0.068, "cer": 0.03, "recordings": 8, "asr": "whisper base"}
+    words = {"wrong": 0.068, "asr": "whisper base", "against": "the transcripts"}
     sides = {
         "original": {"words": words},
         "ours": {"bitrate_bps": 6000, "seconds": 3600.0, "steps": 4800, "audio_seconds": 38400, "words": words,
@@ -114,8 +114,8 @@ def test_the_table_has_a_row_a_side_and_leaves_out_what_was_not_measured(codec_r
     text = codec_race.table({"sides": sides, "clips": 20, "speakers": 18, "cores": 2})
     assert "| original |  |  | 6.8% |  |  |  |  |  |\n" in text
     assert "| ours | 6.0 | 3.46 | 6.8% | 0.50 | 7.0 dB | 60.0 | 4,800 | 10.7 |\n" in text
-    assert text.endswith("20 recordings of 18 held-out speakers; 2 CPU cores. Words: whisper base, 8 recordings with a "
-                         "transcript.\n")
+    assert text.endswith("20 recordings of 18 held-out speakers; 2 CPU cores. Words: whisper base, against the "
+                         "transcripts.\n")
 
 
 def test_each_table_of_a_page_is_replaced_alone(codec_race, tmp_path):
@@ -133,3 +133,26 @@ def test_each_table_of_a_page_is_replaced_alone(codec_race, tmp_path):
         table.check_markers(page, "x.py three")
     with pytest.raises(SystemExit, match="is no file"):
         table.check_markers(tmp_path / "nothing.md", "x.py one")
+
+
+def test_words_are_compared_with_the_originals_where_nothing_is_written_down(codec_race, tmp_path, monkeypatch):
+    class Loudness:
+        """Hears a word for each tenth of a second that is loud enough."""
+
+        name, sample_rate_hz = "loudness", 16_000
+
+        def transcribe(self, samples):
+            return " ".join("loud" if np.abs(part).max() > 0.05 else "soft" for part in np.split(samples[:64_000], 40))
+
+    monkeypatch.setattr(codec_race, "load_recogniser", lambda _: Loudness())
+    sound = 0.3 * np.sin(np.arange(64_000) / 9).astype(np.float32)
+    halved = np.concatenate([sound[:32_000], 0.01 * sound[32_000:]])
+    for side, samples in (("original", sound), ("ours", sound), ("audiolm-pytorch", halved)):
+        (tmp_path / "clips" / side).mkdir(parents=True)
+        write_audio(tmp_path / "clips" / side / "a.wav", Waveform(samples, 16_000))
+    originals = [Recording("a", "anna", tmp_path / "clips" / "original" / "a.wav")]
+    found = codec_race.measure(originals, tmp_path / "clips", "loudness", tmp_path)
+    assert found["ours"]["words"]["wrong"] == 0 and found["audiolm-pytorch"]["words"]["wrong"] == 0.5
+    assert found["ours"]["figures"]["log_mel_distance"] == pytest.approx(0, abs=1e-3)
+    assert found["audiolm-pytorch"]["figures"]["log_mel_distance"] > 0.1
+    assert "no transcripts" in codec_race.table({"sides": found, "clips": 1, "speakers": 1, "cores": 2})
