@@ -55,11 +55,8 @@ def run(args):
     recogniser = load_recogniser(args.asr) if args.asr else None
     bundle, data = Bundle.load(args.bundle), data_of(args)
     claim = heldout_claim(bundle, data).required()
-    recordings = data.recordings()
-    heldout = [recording for recording in recordings if recording.heldout]
-    # With --unseen nothing is said to be trained on; then true speech is all that is not continued.
-    references = [recording for recording in recordings if not recording.heldout] or heldout
-    measured = measure(bundle, heldout, references, args.output, settings, recogniser)
+    heldout = [recording for recording in data.recordings() if recording.heldout]
+    measured = measure(bundle, heldout, args.output, settings, recogniser)
     if args.merge:
         with_temperature(bundle.path, measured.figures["temperature"])
     return with_claim(measured, claim, data)

@@ -4,7 +4,7 @@
 - coarse: from all semantic tokens and the acoustic tokens of a prompt. What follows the prompt is compared with what
   followed it in the recording.
 - semantic: from the semantic tokens of a prompt. Nothing says what has to follow, but how surprising it should be does:
-  a bigram model of true speech gives true continuations some nats per token, and drawn ones more or fewer.
+  a bigram model of other speakers gives true continuations some nats per token, and drawn ones more or fewer.
 """
 
 import sys
@@ -84,23 +84,28 @@ def true_prompts(
     return found
 
 
-def true_ngrams(bundle: Bundle, references: Sequence[Recording]) -> Ngrams:
-    """Bigrams of the semantic tokens of true speech.
+class SpokenTokens(NamedTuple):
+    """Semantic tokens int32[N] of a recording as the semantic stage draws them, and who speaks."""
 
-    Raises:
-        UserError: there is none, or none of it can be read.
+    speaker: str
+    tokens: np.ndarray
+
+
+def spoken_tokens(bundle: Bundle, recordings: Sequence[Recording]) -> list[SpokenTokens]:
+    """Tokens of true speech, shared out among the speakers; recordings that cannot be read are left out.
+
+    They must be as new to the system as the prompts are: a stage knows the very bigrams of its training, and would be
+    less surprising by them than any other speech.
     """
-    rows = []
-    for recording in tqdm(shared_out(references, _REFERENCES), desc="true speech", disable=not sys.stderr.isatty()):
+    found = []
+    for recording in tqdm(shared_out(recordings, _REFERENCES), desc="true speech", disable=not sys.stderr.isatty()):
         try:
             waveform = recording.read()
         except UserError:
-            continue  # no sentence depends on a single one of them
+            continue
         samples = resample(waveform, bundle.codec.sample_rate_hz).samples
-        rows.append(_as_drawn(bundle, _semantic_tokens(bundle, samples)))
-    if not any(map(len, rows)):
-        raise UserError("there is no recording beside the prompts to count semantic tokens in; give more of them")
-    return Ngrams.count(_level_tokens(rows), np.ones(bundle.semantic.vocab_size, bool))
+        found.append(SpokenTokens(recording.speaker, _as_drawn(bundle, _semantic_tokens(bundle, samples))))
+    return found
 
 
 def _as_drawn(bundle: Bundle, tokens: np.ndarray) -> np.ndarray:
@@ -154,8 +159,14 @@ class StageTrial:
             ]
         return self._heard(prompts, acoustic, self._given)
 
-    def semantic(self, prompts: Sequence[TruePrompt], temperature: float, ngrams: Ngrams) -> dict[str, float]:
-        """How surprising drawn continuations are to the bigrams of true speech, beside the true ones."""
+    def semantic(
+        self, prompts: Sequence[TruePrompt], temperature: float, speech: Sequence[SpokenTokens]
+    ) -> dict[str, float]:
+        """How surprising drawn continuations are, beside the true ones, by the bigrams of other speakers.
+
+        Raises:
+            UserError: there is no other speaker.
+        """
         stage = self._bundle.stages["semantic"]
         given = int(Fraction(self._given, self._bundle.codec.sample_rate_hz) * stage.target.frames_hz)
         known = [prompt.semantic[:given] for prompt in prompts]
@@ -165,13 +176,22 @@ class StageTrial:
             [len(prompt.semantic) for prompt in prompts],
             [mean_run_frames(self._bundle, tokens) for tokens in known],
         )
+        made, true = [], []
+        for prompt, tokens in zip(prompts, drawn, strict=True):
+            ngrams = self._ngrams_without(prompt.recording.speaker, speech)
+            for nats, row in ((made, tokens), (true, prompt.semantic)):
+                nats.append(ngrams.bigram_nats(_level_tokens([_as_drawn(self._bundle, row[given:])])))
+        made_nats, true_nats = (float(np.mean(np.concatenate(nats))) for nats in (made, true))
+        return {
+            "surprise_gap": abs(made_nats - true_nats), "nats_per_token": made_nats, "true_nats_per_token": true_nats
+        }  # fmt: skip
 
-        def nats(rows: Sequence[np.ndarray]) -> float:
-            new = [_as_drawn(self._bundle, row[given:]) for row in rows]
-            return float(np.mean(ngrams.bigram_nats(_level_tokens(new))))
-
-        made, true = nats(drawn), nats([prompt.semantic for prompt in prompts])
-        return {"surprise_gap": abs(made - true), "nats_per_token": made, "true_nats_per_token": true}
+    def _ngrams_without(self, speaker: str, speech: Sequence[SpokenTokens]) -> Ngrams:
+        """Bigrams of what all others say."""
+        rows = [spoken.tokens for spoken in speech if spoken.speaker != speaker]
+        if not any(map(len, rows)):
+            raise UserError(f"there is no speaker beside {speaker} to count semantic tokens of; give more of them")
+        return Ngrams.count(_level_tokens(rows), np.ones(self._bundle.semantic.vocab_size, bool))
 
     def _sampler(self, name: str, temperature: float, count: int) -> StageSampler:
         keys = row_keys(self._seed, np.arange(count), STAGE_NUMBERS[name])

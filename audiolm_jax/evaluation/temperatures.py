@@ -23,7 +23,7 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.asr import Recogniser
 from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.recordings import Recording
-from audiolm_jax.evaluation.stage_trial import StageTrial, TruePrompt, true_ngrams, true_prompts
+from audiolm_jax.evaluation.stage_trial import StageTrial, TruePrompt, spoken_tokens, true_prompts
 from audiolm_jax.evaluation.visqol import VISQOL_MIN_SECONDS, visqol_is_installed, visqol_settings
 from audiolm_jax.files import replace_file
 from audiolm_jax.fingerprint import fingerprint
@@ -73,7 +73,6 @@ class TemperatureSettings:
 def measure(
     bundle: Bundle,
     recordings: Sequence[Recording],
-    references: Sequence[Recording],
     output: str | Path,
     settings: TemperatureSettings = TemperatureSettings(),
     recogniser: Recogniser | None = None,
@@ -82,8 +81,7 @@ def measure(
 
     Args:
         bundle: the system.
-        recordings: of speakers that it was not trained on, at least as long as prompt and continuation together.
-        references: recordings of true speech, for the bigrams; those that are continued are left out of them.
+        recordings: of speakers that it was not trained on, two at least; those that are long enough are continued.
         output: folder of what has been tried, temperatures.json.
         settings: how they are tried.
         recogniser: whose words decide on the coarse stage; None for none.
@@ -93,8 +91,8 @@ def measure(
         and temperature what decides. Details: all figures that were tried.
 
     Raises:
-        UserError: the bundle has no semantic or no coarse stage, there are no recordings of that length or no
-            references, or `output` holds what was tried with another bundle or other settings.
+        UserError: the bundle has no semantic or no coarse stage, there are no recordings of that length or no other
+            speaker, or `output` holds what was tried with another bundle or other settings.
     """
     if missing := [name for name in ("semantic", "coarse") if name not in bundle.stages]:
         raise UserError(f"bundle {bundle.name} has no {' and no '.join(missing)} stage, so it cannot generate")
@@ -103,23 +101,21 @@ def measure(
         bundle, recordings, settings.prompt_seconds, settings.seconds, settings.max_recordings
     )
     tried = _Tried(Path(output), _identity(bundle, prompts, settings, recogniser))
-    used = {prompt.recording.key for prompt in prompts}
     best: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     # The coarse stage is heard with the fine one, so that comes first.
     stages = [name for name in ("fine", "coarse", "semantic") if name in bundle.stages]
     with tqdm(total=len(stages) * len(settings.grid), desc="tried", disable=not sys.stderr.isatty()) as bar:
         for name in stages:
-            ngrams, of_stage = None, []
+            speech, of_stage = None, []
             for temperature in settings.grid:
                 bar.set_postfix_str(f"{name} {temperature:g}")
                 with_fine = {"fine_temperature": best["fine"]} if name == "coarse" and "fine" in best else {}
                 row = {"stage": name, "temperature": temperature, **with_fine}
                 if (figures := tried.figures(row)) is None:
                     if name == "semantic":
-                        others = [recording for recording in references if recording.key not in used]
-                        ngrams = ngrams or true_ngrams(bundle, others)
-                        figures = trial.semantic(prompts, temperature, ngrams)
+                        speech = speech or spoken_tokens(bundle, recordings)
+                        figures = trial.semantic(prompts, temperature, speech)
                     elif name == "coarse":
                         figures = trial.coarse(prompts, temperature, best.get("fine"))
                     else:

@@ -12,7 +12,7 @@ from audiolm_jax.bundle import Bundle, export_bundle, with_temperature
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation import stage_trial, temperatures
 from audiolm_jax.evaluation.recordings import find_recordings
-from audiolm_jax.evaluation.stage_trial import StageTrial, true_ngrams, true_prompts
+from audiolm_jax.evaluation.stage_trial import SpokenTokens, StageTrial, spoken_tokens, true_prompts
 from audiolm_jax.evaluation.temperatures import TemperatureSettings, measure
 from audiolm_jax.generation.pipeline import default_temperature
 from tests.evaluation.speechlike import RATE_HZ, speechlike
@@ -62,7 +62,7 @@ class Curves:
         self.asked.append(("coarse", temperature, fine_temperature))
         return {"log_mel_distance": 1.0, "visqol": temperature, "words_changed": abs(temperature - 0.8)}
 
-    def semantic(self, prompts, temperature, ngrams):
+    def semantic(self, prompts, temperature, speech):
         self.asked.append(("semantic", temperature))
         return {"surprise_gap": abs(temperature - 0.9), "nats_per_token": 4.0, "true_nats_per_token": 4.0}
 
@@ -77,7 +77,7 @@ def curves(monkeypatch, bundle, recordings):
 
 def test_each_stage_gets_the_temperature_that_its_figure_wants(curves, bundle, recordings, tmp_path):
     settings = dataclasses.replace(SETTINGS, grid=(0.9, 0.6, 0.8, 0.7, 0.6))
-    measured = measure(bundle, recordings, recordings, tmp_path, settings)
+    measured = measure(bundle, recordings, tmp_path, settings)
     assert measured.figures["temperature"] == [0.9, 0.8, 0.6]
     # The coarse stage is heard with the fine one at its own.
     assert {each[2] for each in curves.asked if each[0] == "coarse"} == {0.6}
@@ -96,14 +96,14 @@ def test_what_was_tried_is_kept_and_more_can_be_tried(curves, bundle, recordings
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(curves, "semantic", stop)
-        measure(bundle, recordings, recordings, tmp_path, SETTINGS)
+        measure(bundle, recordings, tmp_path, SETTINGS)
     assert curves.asked == [("fine", 0.5), ("fine", 1.0), ("coarse", 0.5, 0.5), ("coarse", 1.0, 0.5)]
     curves.asked.clear()
-    first = measure(bundle, recordings, recordings, tmp_path, SETTINGS)
+    first = measure(bundle, recordings, tmp_path, SETTINGS)
     assert curves.asked == [("semantic", 0.5), ("semantic", 1.0)]
     assert first.figures["temperature"] == [1.0, 1.0, 0.5]
     curves.asked.clear()
-    measure(bundle, recordings, recordings, tmp_path, dataclasses.replace(SETTINGS, grid=(0.5, 0.6, 1.0)))
+    measure(bundle, recordings, tmp_path, dataclasses.replace(SETTINGS, grid=(0.5, 0.6, 1.0)))
     # A better fine temperature was found, so the coarse one is tried anew with it.
     assert ("fine", 0.6) in curves.asked and ("fine", 0.5) not in curves.asked
     assert ("coarse", 0.5, 0.6) in curves.asked and ("semantic", 0.5) not in curves.asked
@@ -113,21 +113,19 @@ def test_what_was_tried_is_kept_and_more_can_be_tried(curves, bundle, recordings
 def test_another_folder_is_asked_for_where_the_settings_are_others(
     curves, bundle, recordings, tmp_path, change, named
 ):
-    measure(bundle, recordings, recordings, tmp_path, SETTINGS)
+    measure(bundle, recordings, tmp_path, SETTINGS)
     with pytest.raises(UserError, match=f"other {named}; choose another --output"):
-        measure(bundle, recordings, recordings, tmp_path, dataclasses.replace(SETTINGS, **change))
+        measure(bundle, recordings, tmp_path, dataclasses.replace(SETTINGS, **change))
     (tmp_path / temperatures.FILE_NAME).write_text("[]")
     with pytest.raises(UserError, match="cannot be read; choose another --output"):
-        measure(bundle, recordings, recordings, tmp_path, SETTINGS)
+        measure(bundle, recordings, tmp_path, SETTINGS)
 
 
 def test_mistakes_are_told(curves, bundle, recordings, tmp_path):
     with pytest.raises(UserError, match="no held-out recording has 9 s of sound"):
-        measure(bundle, recordings, recordings, tmp_path, dataclasses.replace(SETTINGS, seconds=8.2))
-    with pytest.raises(UserError, match="no recording beside the prompts"):
-        measure(bundle, recordings[:1], recordings[:1], tmp_path, SETTINGS)
+        measure(bundle, recordings, tmp_path, dataclasses.replace(SETTINGS, seconds=8.2))
     with pytest.raises(UserError, match="has no semantic and no coarse stage"):
-        measure(dataclasses.replace(bundle, language_models={}), recordings, recordings, tmp_path, SETTINGS)
+        measure(dataclasses.replace(bundle, language_models={}), recordings, tmp_path, SETTINGS)
     for change in ({"grid": ()}, {"grid": (-1.0,)}, {"seconds": 0.5}, {"max_recordings": 0}):
         with pytest.raises(UserError, match="must be|at least"):
             dataclasses.replace(SETTINGS, **change)
@@ -137,21 +135,27 @@ def test_figures_of_what_is_drawn(bundle, recordings, without_visqol):
     prompts = true_prompts(bundle, recordings, 0.8, 1.2, 3)
     assert {len(prompt.samples) for prompt in prompts} == {2 * RATE_HZ}
     assert {(len(prompt.semantic), len(prompt.acoustic)) for prompt in prompts} == {(50, 100)}
-    ngrams = true_ngrams(bundle, recordings)
+    speech = spoken_tokens(bundle, recordings)
+    assert [spoken.speaker for spoken in speech].count("s0") == 2 and len(speech) == 7
     trial = StageTrial(bundle, 0.8, 0)
     for figures in (trial.fine(prompts, 1.0), trial.coarse(prompts, 1.0, 1.0)):
         assert set(figures) == {"log_mel_distance"} and figures["log_mel_distance"] > 0.1
-    found = trial.semantic(prompts, 1.0, ngrams)
+    found = trial.semantic(prompts, 1.0, speech)
     assert found["surprise_gap"] == pytest.approx(abs(found["nats_per_token"] - found["true_nats_per_token"]))
     # The likeliest tokens of an untrained stage are one token again and again, which true speech hardly has.
-    assert trial.semantic(prompts, 0.0, ngrams)["nats_per_token"] != pytest.approx(found["nats_per_token"], abs=1e-3)
+    assert trial.semantic(prompts, 0.0, speech)["nats_per_token"] != pytest.approx(found["nats_per_token"], abs=1e-3)
     assert trial.fine(prompts, 1.0) == trial.fine(prompts, 1.0)
+    # What a speaker says says nothing of how surprising the same speaker is.
+    own = [SpokenTokens(prompt.recording.speaker, prompt.semantic) for prompt in prompts[:1]]
+    assert trial.semantic(prompts[:1], 1.0, [*speech, *own]) == trial.semantic(prompts[:1], 1.0, speech)
+    with pytest.raises(UserError, match="no speaker beside s"):
+        trial.semantic(prompts[:1], 1.0, own)
 
 
 def test_without_a_fine_stage_the_coarse_one_is_heard_alone(curves, bundle, recordings, tmp_path):
     models = {name: lm for name, lm in bundle.language_models.items() if name != "fine"}
     measured = measure(
-        dataclasses.replace(bundle, language_models=models), recordings, recordings, tmp_path, SETTINGS
+        dataclasses.replace(bundle, language_models=models), recordings, tmp_path, SETTINGS
     )
     assert measured.figures["temperature"] == [1.0, 1.0, 0.6]  # the paper's for the stage that is not there
     assert {each[2] for each in curves.asked if each[0] == "coarse"} == {None}
