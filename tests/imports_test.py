@@ -51,7 +51,7 @@ LEAVES = {
     "training.learner",
 }
 PARALLEL_IMPORTERS = {
-    "spectral", "codec", "pretrained", "lm", "training", "generation", "check", "commands", "parallel"
+    "spectral", "codec", "pretrained", "lm", "training", "generation", "check", "commands", "evaluation", "parallel"
 }  # fmt: skip
 # Needed for training only, so a plain installation has none of them.
 EXTRAS_ONLY = (

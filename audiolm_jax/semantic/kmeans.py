@@ -146,6 +146,14 @@ def update(
     return moved, inertia, jnp.mean(added > 0)
 
 
+def fit(rng: jax.Array, features: jax.Array, valid: jax.Array, num_clusters: int, iterations: int) -> Clusters:
+    """k-means of frames that are all at hand: k-means++, then iterations of Lloyd. Arguments as those of `start`."""
+    clusters = start(rng, features, valid, num_clusters)
+    return jax.lax.fori_loop(
+        0, iterations, lambda _, clusters: update(clusters, features, valid, decay=0.0)[0], clusters
+    )
+
+
 def restart_empty(
     rng: jax.Array, clusters: Clusters, features: jax.Array, valid: jax.Array, share: float = 0.02
 ) -> tuple[Clusters, jax.Array]:

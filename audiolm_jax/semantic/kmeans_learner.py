@@ -2,8 +2,6 @@
 
 import dataclasses
 import enum
-import functools
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 from audiolm_jax.ranges import Count, Range, Share
 from audiolm_jax.semantic import kmeans
 from audiolm_jax.semantic.encoder import whole_frames
+from audiolm_jax.semantic.loaded_params import loaded_params
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.training.learner import Batch
 from audiolm_jax.training.state import Metric, Metrics, TrainState
@@ -40,7 +39,7 @@ class KMeansLearner:
     Attributes:
         tokenizer: the encoder, its layer, and K.
         load_encoder: returns the trained encoder's parameters; called once, when training starts from nothing. From
-            then on they are part of the state.
+            then on those that the layer depends on are part of the state.
         statistics_steps: length of the first pass; at least 1.
         start_frames: how many frames k-means++ starts from; several times K.
         decay: of a centroid's count, per step (see `kmeans.update`).
@@ -63,7 +62,7 @@ class KMeansLearner:
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """Empty statistics and centroids around the trained encoder."""
-        encoder = self._trained_encoder(jax.eval_shape(self._fresh_encoder))
+        encoder = loaded_params(self._used_params, jax.eval_shape(self._fresh_encoder))
         dim = self.tokenizer.encoder.dim
         collections = {
             "statistics": kmeans.Statistics.empty(dim),
@@ -163,29 +162,12 @@ class KMeansLearner:
     def _standardise(statistics, frames):
         return (frames - statistics.mean) / statistics.std
 
-    def _trained_encoder(self, shapes):
-        """The encoder's parameters within a compiled program, without baking them into it as constants."""
-        lock = threading.Lock()
-
-        @functools.cache
-        def load():
-            return self.load_encoder()
-
-        def load_once():
-            with lock:
-                return load()
-
-        def call():
-            return jax.pure_callback(load_once, shapes)
-
-        mesh = jax.sharding.get_abstract_mesh()
-        if mesh.empty or mesh.size == 1:
-            return call()
-        # On every device, for a callback on one of them would have to reach the devices of other processes.
-        return jax.shard_map(call, in_specs=(), out_specs=jax.P(), check_vma=False)()
+    def _used_params(self):
+        return self.tokenizer.encoder.used_params(self.load_encoder(), self.tokenizer.layer)
 
     def _boxed_encoder(self):
-        return self.tokenizer.encoder.init(jax.random.key(0))
+        encoder = self.tokenizer.encoder
+        return encoder.used_params(encoder.init(jax.random.key(0)), self.tokenizer.layer)
 
     def _fresh_encoder(self):
         return nn.unbox(self._boxed_encoder())

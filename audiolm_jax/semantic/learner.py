@@ -9,11 +9,12 @@ import optax
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.ranges import Range
+from audiolm_jax.semantic.objectives import ClassCounts
 from audiolm_jax.semantic.w2v_bert import Predictions, W2vBert, W2vBertConfig, pad_to_frames, quantizer_start
 from audiolm_jax.training.learner import Batch
 from audiolm_jax.training.state import Metric, Metrics, TrainState
 
-_EVAL_SEED = 0  # held-out batches are masked alike at every evaluation, so their losses can be compared
+EVAL_SEED = 0  # held-out batches are masked alike at every evaluation, so their losses can be compared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +78,23 @@ class W2vBertLearner:
 
     def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
         """Held-out losses, without dropout and Gumbel noise, weighted by the frames of rows that are no padding."""
-        num_samples = jnp.asarray(batch["num_samples"])
-        if "example_weights" in batch:
-            num_samples = jnp.where(batch["example_weights"] > 0, num_samples, 0)
-        samples, valid = pad_to_frames(batch["samples"], num_samples)
-        predictions = W2vBert(self.config).apply(
-            {"params": state.params}, samples, valid, state.step, jax.random.key(_EVAL_SEED), deterministic=True
-        )
+        predictions, valid = self._evaluated(state, batch)
         return _metrics(predictions, jnp.sum(valid).astype(jnp.float32))
+
+    def class_counts(self, state: TrainState, batch: Batch) -> tuple[list[ClassCounts], Metrics]:
+        """Of the quantizer's codes on masked frames of a held-out batch, and what else `evaluation.encoder_exam` takes
+        from a batch."""
+        predictions, valid = self._evaluated(state, batch)
+        metrics = _metrics(predictions, jnp.sum(valid).astype(jnp.float32))
+        return [predictions.codes], {name: metrics[name] for name in ("contrastive_accuracy", "masked_share")}
+
+    def _evaluated(self, state, batch):
+        """The predictions of one held-out batch, and which frames are of rows that are no padding."""
+        samples, valid = heldout_frames(batch)
+        predictions = W2vBert(self.config).apply(
+            {"params": state.params}, samples, valid, state.step, jax.random.key(EVAL_SEED), deterministic=True
+        )
+        return predictions, valid
 
     def _boxed_params(self, rng, batch):
         samples, valid = pad_to_frames(batch["samples"], batch["num_samples"])
@@ -92,5 +102,14 @@ class W2vBertLearner:
         return variables["params"]
 
 
+def heldout_frames(batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """`pad_to_frames` of a held-out batch, whose rows of `example_weights` 0 have no frame."""
+    num_samples = jnp.asarray(batch["num_samples"])
+    if "example_weights" in batch:
+        num_samples = jnp.where(batch["example_weights"] > 0, num_samples, 0)
+    return pad_to_frames(batch["samples"], num_samples)
+
+
 def _metrics(predictions: Predictions, weight) -> Metrics:
-    return {name: Metric(total=value * weight, weight=weight) for name, value in predictions._asdict().items()}
+    means = {name: value for name, value in predictions._asdict().items() if name != "codes"}
+    return {name: Metric(total=value * weight, weight=weight) for name, value in means.items()}

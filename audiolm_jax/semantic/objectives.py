@@ -3,8 +3,24 @@
 Pure functions of fixed shape. Sums are taken over whole arrays, so under jit with sharded batches they are global.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+
+
+class ClassCounts(NamedTuple):
+    """Of masked frames: how often each of V classes was the target and was predicted, float32[V], and how many were
+    predicted right, float32[]. Sums of them belong to several batches."""
+
+    targets: jax.Array
+    predictions: jax.Array
+    right: jax.Array
+
+
+def codebook_ending(index: int) -> str:
+    """How figures of a codebook end in their names: those of the first have no ending, then come _2, _3 ..."""
+    return f"_{index + 1}" if index else ""
 
 
 def span_mask(rng: jax.Array, valid: jax.Array, start_probability: float, span_frames: int) -> jax.Array:
@@ -73,7 +89,7 @@ def contrastive(
     Returns:
         (mean loss over the usable frames in nats, share of them whose own code scored highest), float32[] each.
     """
-    similarity = jnp.einsum("btc,bsc->bts", _unit(context), _unit(quantized)) / temperature  # [B, T, T]
+    similarity = jnp.einsum("btc,bsc->bts", unit(context), unit(quantized)) / temperature  # [B, T, T]
     own = jnp.diagonal(similarity, axis1=1, axis2=2)
     negative = jnp.take_along_axis(similarity, positions, axis=2)
     flat_positions = positions.reshape(positions.shape[0], -1)
@@ -87,7 +103,7 @@ def contrastive(
     return jnp.sum(loss * weights) / count, jnp.sum(right * weights) / count
 
 
-def _unit(vectors):
+def unit(vectors):
     """Vectors of length one along the last axis, float32; the floor keeps the gradient of a zero vector finite."""
     vectors = vectors.astype(jnp.float32)
     return vectors * jax.lax.rsqrt(jnp.sum(jnp.square(vectors), axis=-1, keepdims=True) + 1e-8)
@@ -120,6 +136,12 @@ def _perplexity(probabilities, valid):
     return jnp.exp(-jnp.sum(mean * jnp.log(mean + 1e-7)))
 
 
+def accuracy(predicted: jax.Array, code_ids: jax.Array, chosen: jax.Array) -> jax.Array:
+    """Share of the chosen frames, bool[B, T], on which two arrays of ids int32[B, T] agree, float32[]."""
+    weights = chosen.astype(jnp.float32)
+    return jnp.sum((predicted == code_ids) * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
 def masked_prediction(logits: jax.Array, code_ids: jax.Array, masked: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy of the code ids on masked frames only (w2v-BERT, the masked-prediction module).
 
@@ -133,7 +155,17 @@ def masked_prediction(logits: jax.Array, code_ids: jax.Array, masked: jax.Array)
     """
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     loss = -jnp.take_along_axis(log_probabilities, code_ids[:, :, None], axis=2)[:, :, 0]
-    right = jnp.argmax(logits, axis=-1) == code_ids
     weights = masked.astype(jnp.float32)
-    count = jnp.maximum(jnp.sum(weights), 1.0)
-    return jnp.sum(loss * weights) / count, jnp.sum(right * weights) / count
+    mean = jnp.sum(loss * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+    return mean, accuracy(jnp.argmax(logits, axis=-1), code_ids, masked)
+
+
+def class_counts(logits: jax.Array, code_ids: jax.Array, masked: jax.Array) -> ClassCounts:
+    """What was to be predicted on masked frames, and what was; arguments as of `masked_prediction`."""
+    size, predicted = logits.shape[-1], jnp.argmax(logits, axis=-1)
+    weights = masked.astype(jnp.float32)
+
+    def counted(ids):
+        return jnp.einsum("btv,bt->v", jax.nn.one_hot(ids, size, dtype=jnp.float32), weights)
+
+    return ClassCounts(counted(code_ids), counted(predicted), jnp.sum((predicted == code_ids) * weights))

@@ -7,23 +7,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiolm_jax import spectral
 from audiolm_jax.errors import UserError
 from audiolm_jax.ranges import Count, NotNegative, Positive, Share, Whole
 from audiolm_jax.semantic import kmeans, objectives
-from audiolm_jax.semantic.conformer import ConformerStack, LayerNorm, Linear
+from audiolm_jax.semantic.conformer import ConformerStack, Linear
 from audiolm_jax.semantic.encoder import Encoder
+from audiolm_jax.semantic.front_end import HOP_SAMPLES, SAMPLE_RATE_HZ, FrontEnd
 
-SAMPLE_RATE_HZ = 16_000
-HOP_SAMPLES = 640  # one feature frame, 40 ms
-MEL_HOP_SAMPLES = 160  # two convolutions of stride 2 take the 100 Hz mel frames to 25 Hz
-MEL_WINDOW_SAMPLES = 400
-MEL_FFT_SAMPLES = 512
-NUM_MELS = 80
-# Natural log-mel magnitudes of speech lie around this mean with this spread. Constants, because statistics of the
-# utterance would change with its length and so would the tokens of a prompt.
-LOG_MEL_MEAN = -7.2
-LOG_MEL_STD = 1.8
 _QUANTIZER_START_ITERATIONS = 5
 
 
@@ -142,7 +132,7 @@ class W2vBertConfig(Encoder):
 
 
 class Predictions(NamedTuple):
-    """What one masked forward pass gives; losses are means over masked frames of the whole batch, float32[]."""
+    """What one masked forward pass gives: means over masked frames of the batch, float32[], and counts of codes."""
 
     loss: jax.Array
     contrastive_loss: jax.Array
@@ -153,56 +143,26 @@ class Predictions(NamedTuple):
     soft_perplexity: jax.Array
     code_perplexity: jax.Array
     masked_share: jax.Array
+    codes: objectives.ClassCounts
+
+
+class Masked(NamedTuple):
+    """A pass of the encoder over masked frames.
+
+    Attributes:
+        masked: bool[B, T], which they are.
+        middle: [B, T, D], output of the last contrastive block.
+        last: [B, T, D], output of the last block.
+    """
+
+    masked: jax.Array
+    middle: jax.Array
+    last: jax.Array
 
 
 def num_frames(num_samples):
     """Frames of a waveform: ceil(num_samples / 640)."""
     return -(-num_samples // HOP_SAMPLES)
-
-
-class FrontEnd(nn.Module):
-    """Log-mel and two 3 x 3 convolutions of stride (2, 2), to 25 frames a second.
-
-    Args of the call:
-        samples: float32[B, T * 640] at 16 kHz, zero outside the row.
-        valid: bool [B, T], frames of the row.
-
-    Returns:
-        [B, T, 20 * channels], normalised per frame, zero where not valid.
-    """
-
-    channels: int
-    compute_dtype: str
-
-    @nn.compact
-    def __call__(self, samples, valid):
-        side = (MEL_WINDOW_SAMPLES - MEL_HOP_SAMPLES) // 2  # the window of mel frame k is centred on hop k
-        padded = jnp.pad(samples.astype(jnp.float32), ((0, 0), (side, side)))
-        mel = spectral.log_mel(
-            padded, SAMPLE_RATE_HZ, MEL_WINDOW_SAMPLES, MEL_HOP_SAMPLES, NUM_MELS, fft_samples=MEL_FFT_SAMPLES
-        )
-        x = ((mel - LOG_MEL_MEAN) / LOG_MEL_STD)[..., None].astype(self.compute_dtype)  # [B, 4 T, 80, 1]
-        # The two convolutions lean one frame to either side, so that together they are centred.
-        for index, (before, after) in enumerate(((0, 1), (1, 0))):
-            mask = jnp.repeat(valid, x.shape[1] // valid.shape[1], axis=1)[:, :, None, None]
-            axes = (None, None, "conv_in", "conv_out")
-            kernel_init = nn.with_logical_partitioning(nn.initializers.he_normal(), axes)
-            kernel = self.param(f"kernel_{index}", kernel_init, (3, 3, x.shape[-1], self.channels), jnp.float32)
-            bias_init = nn.with_logical_partitioning(nn.initializers.zeros, ("conv_out",))
-            bias = self.param(f"bias_{index}", bias_init, (self.channels,), jnp.float32)
-            x = jax.lax.conv_general_dilated(
-                x * mask.astype(x.dtype),
-                kernel.astype(self.compute_dtype),
-                window_strides=(2, 2),
-                padding=((before, after), (0, 1)),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
-            x = nn.relu(x + bias.astype(self.compute_dtype))
-        # Split by rows only. Left alone, XLA splits the frames over `tensor` too, for the kernel that reads them, and
-        # on a mesh of three axes (jax 0.10.2, CPU) then gets the gradient of the convolutions wrong.
-        x = nn.with_logical_constraint(x.reshape(*x.shape[:2], -1), ("act_batch", "act_length", "act_embed"))
-        x = LayerNorm(name="norm")(x) * valid[..., None].astype(x.dtype)
-        return nn.with_logical_constraint(x, ("act_batch", "act_length", "act_embed"))
 
 
 class GumbelQuantizer(nn.Module):
@@ -279,6 +239,16 @@ class W2vBert(nn.Module):
         """Front-end frames [B, T, F], which the quantizer sees."""
         return self.front_end(samples, valid)
 
+    def masked(self, samples, valid, rng, deterministic: bool, perturb=None) -> "Masked":
+        """The encoder on samples [B, T * 640], spans of whose frames are masked; `perturb` is `FrontEnd`'s."""
+        return self._masked(self.front_end(samples, valid, perturb), valid, *jax.random.split(rng), deterministic)
+
+    def _masked(self, frames, valid, mask_key, noise_key, deterministic):
+        config = self.config
+        masked = objectives.span_mask(mask_key, valid, config.mask_start_probability, config.mask_span_frames)
+        noise = config.mask_noise_std * jax.random.normal(noise_key, frames.shape, frames.dtype)
+        return Masked(masked, *self._blocks(jnp.where(masked[..., None], noise, frames), valid, deterministic))
+
     def __call__(self, samples, valid, step, rng, deterministic: bool = False) -> Predictions:
         """Losses of one masked pass.
 
@@ -292,9 +262,7 @@ class W2vBert(nn.Module):
         config = self.config
         mask_key, noise_key, distractor_key, gumbel_key = jax.random.split(rng, 4)
         frames = self.front_end(samples, valid)
-        masked = objectives.span_mask(mask_key, valid, config.mask_start_probability, config.mask_span_frames)
-        noise = config.mask_noise_std * jax.random.normal(noise_key, frames.shape, frames.dtype)
-        context, predicted = self._blocks(jnp.where(masked[..., None], noise, frames), valid, deterministic)
+        masked, context, predicted = self._masked(frames, valid, mask_key, noise_key, deterministic)
 
         decayed = config.gumbel_start * config.gumbel_decay ** step.astype(jnp.float32)
         temperature = jnp.maximum(decayed, config.gumbel_end)
@@ -307,7 +275,8 @@ class W2vBert(nn.Module):
             self.context_projection(context), quantized, chosen_ids, positions, usable, config.contrastive_temperature
         )
         diversity_loss, soft_perplexity = objectives.diversity(code_logits, valid)
-        mlm_loss, mlm_accuracy = objectives.masked_prediction(self.prediction(predicted), code_ids, masked)
+        logits = self.prediction(predicted)
+        mlm_loss, mlm_accuracy = objectives.masked_prediction(logits, code_ids, masked)
         return Predictions(
             loss=contrastive_loss + config.diversity_weight * diversity_loss + mlm_loss,
             contrastive_loss=contrastive_loss,
@@ -318,6 +287,7 @@ class W2vBert(nn.Module):
             soft_perplexity=soft_perplexity,
             code_perplexity=objectives.code_perplexity(code_ids, valid, config.codebook_size),
             masked_share=jnp.sum(masked) / jnp.maximum(jnp.sum(valid), 1),
+            codes=objectives.class_counts(logits, code_ids, masked),
         )
 
 
@@ -339,13 +309,7 @@ def quantizer_start(config: W2vBertConfig, rng: jax.Array, frames: jax.Array, va
     statistics = kmeans.add_frames(kmeans.Statistics.empty(frames.shape[1]), frames, valid)
     # Frames stay on the devices of their rows, for a large batch of them fits no device.
     standardised = nn.with_logical_constraint((frames - statistics.mean) / statistics.std, ("act_batch", None))
-    clusters = kmeans.start(rng, standardised, valid, config.codebook_size)
-    clusters = jax.lax.fori_loop(
-        0,
-        _QUANTIZER_START_ITERATIONS,
-        lambda _, clusters: kmeans.update(clusters, standardised, valid, decay=0.0)[0],
-        clusters,
-    )
+    clusters = kmeans.fit(rng, standardised, valid, config.codebook_size, _QUANTIZER_START_ITERATIONS)
     scores = -0.5 * kmeans.squared_distances(standardised, clusters.centroids)  # [N, V], largest at the nearest
     weights = valid.astype(jnp.float32)[:, None] / jnp.sum(valid)
     spread = jnp.sqrt(jnp.sum(weights * jnp.square(scores - scores.mean(axis=1, keepdims=True))) / scores.shape[1])

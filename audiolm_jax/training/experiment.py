@@ -120,7 +120,7 @@ def token_folders(folders: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def trained_encoder(workdir: str | None) -> Callable[[], Any]:
-    """What loads the encoder that a work directory of a w2v-BERT training holds.
+    """What loads the encoder that a work directory of a semantic encoder's training holds, for k-means.
 
     Raises:
       UserError: no directory is named, or it was trained with other sizes than the configuration that is parsed now
@@ -128,6 +128,17 @@ def trained_encoder(workdir: str | None) -> Callable[[], Any]:
     """
     if not workdir:
         raise UserError("k-means needs a trained encoder; give its work directory: --set W2V_BERT=DIR")
+    return _encoder_of(workdir)
+
+
+def teacher_encoder(workdir: str | None) -> Callable[[], Any]:
+    """The same for the teacher whose clusters are targets."""
+    if not workdir:
+        raise UserError("these targets need a trained encoder; give its work directory: --set TEACHER=DIR")
+    return _encoder_of(workdir)
+
+
+def _encoder_of(workdir: str) -> Callable[[], Any]:
     path = Path(workdir) / "config.gin"
     trained = fixed_lines(path.read_text()) if path.exists() else []
     macros = configuration.macros()

@@ -30,7 +30,10 @@ DECLARATION = re.compile(r"^([A-Z][A-Z0-9_]*) = (.*?)(  # (.+))?$")
 
 
 def settings_for(name):
-    return ["W2V_BERT=/nowhere"] if name in ("kmeans_small", "kmeans_librilight_paper") else []
+    macro = {
+        "kmeans_small": "W2V_BERT", "kmeans_librilight_paper": "W2V_BERT", "cluster_small_again": "TEACHER"
+    }.get(name)  # fmt: skip
+    return [f"{macro}=/nowhere"] if macro else []
 
 
 @functools.cache
@@ -114,6 +117,8 @@ def test_the_sizes_in_gin_are_those_in_the_code():
     assert load("codec_small")[0].learner.config == SoundStreamConfig.small()
     assert load("codec_librilight_paper")[0].learner.config == SoundStreamConfig.paper()
     assert load("w2v_bert_small")[0].learner.config == W2vBertConfig.small()
+    for name in ("cluster_small", "cluster_small_again", "best_rq_small"):
+        assert load(name)[0].learner.config == W2vBertConfig.small()
     assert load("w2v_bert_xl_librilight_paper")[0].learner.config == W2vBertConfig.xl()
     assert load("kmeans_small")[0].learner.tokenizer == SemanticTokenizerConfig.small()
     assert load("kmeans_librilight_paper")[0].learner.tokenizer == SemanticTokenizerConfig.xl()
@@ -214,6 +219,9 @@ def test_one_macro_mixes_folders_of_sound_and_folders_of_tokens(name):
     ("name", "override", "message"),
     [
         ("w2v_bert_small", "CROP_SAMPLES=640", "CROP_SAMPLES is 640, but takes a whole number of at least 7040"),
+        ("cluster_small", "TARGET_CLUSTERS=(500, 40000)", "start_frames is 32768, fewer than the 40000 clusters"),
+        ("cluster_small", "HEAD=linear", "HEAD is 'linear', but takes cosine or projection"),
+        ("cluster_small_again", "TEACHER_LAYER=5", "layer 5 is not among the layers 0 to 4 of the teacher"),
         ("kmeans_small", "CROP_SAMPLES=1", "CROP_SAMPLES is 1, but takes a whole number of at least 640"),
         ("semantic_small", "CROP_SECONDS=0.001", "shorter than one joint frame (with --set CROP_SECONDS=0.001)"),
         ("semantic_small", "EMBED_DIM=190", "embed_dim 190 is no multiple of num_heads 4; set head_dim; change"),
@@ -327,6 +335,8 @@ def test_data_must_be_named():
             experiment.load(name)
     with pytest.raises(UserError, match="W2V_BERT"):
         experiment.load("kmeans_small", [], "/nowhere")
+    with pytest.raises(UserError, match="--set TEACHER=DIR"):
+        experiment.load("cluster_small_again", [], "/nowhere")
 
 
 def test_a_stored_configuration_builds_the_same_objects(tmp_path):
@@ -343,3 +353,5 @@ def test_k_means_on_an_encoder_of_other_sizes_says_which_macro_to_set(tmp_path):
     with pytest.raises(UserError, match=r"has DIM = 32, this run DIM = \d+; add --set 'DIM=32'"):
         experiment.load("kmeans_small", [f"W2V_BERT={tmp_path}"], "/nowhere")
     experiment.load("kmeans_small", [f"W2V_BERT={tmp_path}", "DIM=32"], "/nowhere")
+    with pytest.raises(UserError, match="add --set 'DIM=32'"):
+        experiment.load("cluster_small_again", [f"TEACHER={tmp_path}"], "/nowhere")
