@@ -291,6 +291,7 @@ LONG = "n" * 5000
         f"eval all --data speech --output {LONG} --bundle system",
         f"eval abx --item {LONG} --audio speech --bundle system",
         f"eval abx --item items.item --features {LONG} --feature_seconds 0.02",
+        f"eval semantic --w2v_bert {LONG} --item items.item --data speech --output out",
         f"eval visqol --reference {LONG} --degraded b.wav",
         f"eval codec --data {LONG} --bundle system",
         f"eval wer --audio {LONG}",

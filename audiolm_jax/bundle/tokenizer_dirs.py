@@ -88,7 +88,7 @@ def semantic_of(folder: str | Path) -> TokenizerPart:
 
 
 def trained_in(
-    workdir: str | Path, kind: type, what: str
+    workdir: str | Path, kind: type | tuple[type, ...], what: str
 ) -> tuple[experiment.Experiment, dict[str, Any], dict[str, Any]]:
     """Experiment, arrays and meta of the newest checkpoint of a work directory.
 

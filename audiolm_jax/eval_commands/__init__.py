@@ -8,6 +8,7 @@ import dataclasses
 
 NAMES = (
     "abx",
+    "semantic",
     "swuggy",
     "sblimp",
     "visqol",

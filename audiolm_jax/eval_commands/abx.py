@@ -38,7 +38,10 @@ def add_arguments(parser) -> None:
         "--max_x_across", type=arguments.whole, default=5, metavar="N",
         help="other speakers for X at most (default 5; 0: no cap)",
     )  # fmt: skip
-    parser.add_argument("--distance", choices=("cosine", "euclidian"), default="cosine", help="cosine is the angle")
+    parser.add_argument(
+        "--distance", choices=("cosine", "euclidian", "identity"), default="cosine",
+        help="cosine is the angle; identity is of frames that are ids [T, 1], and tells no more than equal or not",
+    )  # fmt: skip
     arguments.add_seed(parser)
 
 

@@ -41,7 +41,8 @@ class AbxSettings:
         max_group_size: tokens of a context, speaker and phone at most; 0 for no cap.
         max_x_across: speakers of X at most for each context, phone A and speaker of A; 0 for no cap.
         seed: decides which are left out, by names and times and not by the order of anything; also of the bootstrap.
-        distance: of frames, "cosine" (the angle over pi) or "euclidian".
+        distance: of frames, "cosine" (the angle over pi) or "euclidian"; "identity" of frames that are ids [T, 1], the
+            cosine of their one-hot vectors.
     """
 
     max_group_size: int = 10
@@ -63,7 +64,7 @@ class _Tokens:
     """Rows of an item file as frames.
 
     Attributes:
-        frames: by file, float32[T, D + 1] of `frame_distances.unit_frames`; None for a file that is missing.
+        frames: by file, float32[T, D] of `frame_distances.prepared`; None for a file that is missing.
         start, length: int64[N]; length 0 for a row without frames.
         missing: names of the files without features.
         of_missing: bool[N], the rows of these.
@@ -160,7 +161,7 @@ def measure(
     settings = settings or AbxSettings()
     started = time.perf_counter()
     items = read_item_file(item)
-    tokens = _load_tokens(items, features, feature_seconds, str(item))
+    tokens = _load_tokens(items, features, feature_seconds, str(item), settings.distance)
     loaded = time.perf_counter()
     groups = group_rows(items, tokens.length > 0, settings.max_group_size, settings.seed)
     cells = {
@@ -202,7 +203,9 @@ def measure(
     )
 
 
-def _load_tokens(items: ItemFile, features: FrameFeatures, feature_seconds: Fraction, item: str) -> _Tokens:
+def _load_tokens(
+    items: ItemFile, features: FrameFeatures, feature_seconds: Fraction, item: str, distance: str
+) -> _Tokens:
     names = items.files.distinct
     there = set(features.names)
     missing = [name for name in names if name not in there]
@@ -221,7 +224,7 @@ def _load_tokens(items: ItemFile, features: FrameFeatures, feature_seconds: Frac
         if width not in (0, loaded.shape[1]):
             raise UserError(f"features of {name} have {loaded.shape[1]} dimensions, but those of {width_of} {width}")
         width, width_of = loaded.shape[1], name
-        frames.append(frame_distances.unit_frames(loaded))
+        frames.append(frame_distances.prepared(loaded, distance))
     num_frames = np.array([0 if unit is None else len(unit) for unit in frames])[items.files.index]
     start, length = frame_spans(items.onset_seconds, items.offset_seconds, num_frames, float(feature_seconds))
     if not length.any():

@@ -15,7 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-DISTANCES = ("cosine", "euclidian")  # the angle over pi, and the length of the difference
+from audiolm_jax.errors import UserError
+
+# The angle over pi, the length of the difference, and of frames that are ids whether they are the same.
+DISTANCES = ("cosine", "euclidian", "identity")
 # Zero and pi as `between` needs them, handed over as an argument: what compilers know they compute with beforehand.
 CONSTANTS = np.array([0.0, np.pi], np.float32)
 
@@ -25,6 +28,20 @@ _ARCSIN_SERIES = (
     1.6666666317e-01, 7.5000987654e-02, 4.4598031628e-02, 3.1116161936e-02, 1.7077837392e-02, 3.3805780269e-02,
 )  # fmt: skip
 _PI_REST = np.float32(np.pi - np.float64(np.float32(np.pi)))
+
+
+def prepared(features: np.ndarray, distance: str) -> np.ndarray:
+    """Frames as a distance takes them: `unit_frames`, and ids [T, 1] as they are.
+
+    Raises:
+        UserError: frames are no ids that float32 holds.
+    """
+    if distance != "identity":
+        return unit_frames(features)
+    ids = features.astype(np.float32)
+    if features.shape[1] != 1 or np.any(ids != features) or np.any(ids != np.rint(ids)):
+        raise UserError("the distance identity takes frames that are whole numbers [T, 1]")
+    return ids
 
 
 def unit_frames(features: np.ndarray) -> np.ndarray:
@@ -71,6 +88,8 @@ def between(rows: jax.Array, columns: jax.Array, constants: jax.Array, distance:
     """
     if distance not in DISTANCES:
         raise ValueError(f"distance {distance!r} is not one of {', '.join(DISTANCES)}")
+    if distance == "identity":  # the angle between vectors with a single 1, over pi
+        return jnp.where(rows[:, 0, :, None] == columns[:, 0, None, :], 0.0, 0.5)
     zero, pi = constants
 
     def term(dim):

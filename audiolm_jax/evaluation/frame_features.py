@@ -1,7 +1,7 @@
 """Features of recordings, frame by frame: from a folder of arrays, or from a bundle's tokenizers."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,32 @@ def bundle_features(
     else:
         rate_hz, hop_samples = bundle.semantic.sample_rate_hz, bundle.semantic.hop_samples
         compute, chosen = _centroids(bundle) if representation == "centroids" else _semantic(bundle, layer)
-    found = _by_stem(Path(audio_dir), AUDIO_SUFFIXES, "audio files")
+    return recording_features((audio_dir,), rate_hz, hop_samples, compute, {**settings, **chosen})
+
+
+def recording_features(
+    folders: Sequence[str | Path],
+    rate_hz: int,
+    hop_samples: int,
+    compute: Callable[[np.ndarray], np.ndarray],
+    settings: Mapping[str, Any],
+) -> FrameFeatures:
+    """Features that are computed of the recordings in folders, or folders below them, when they are asked for.
+
+    Args:
+        folders: of recordings; their names are those of the files without suffix.
+        rate_hz: of the samples that `compute` takes; others are resampled.
+        hop_samples: from one frame to the next.
+        compute: samples float32[T] -> [frames, D].
+        settings: what the features are, plain JSON values.
+
+    Raises:
+        UserError: there is no audio in one of them.
+    """
+    found: dict[str, list[Path]] = {}
+    for folder in folders:
+        for name, paths in _by_stem(Path(folder), AUDIO_SUFFIXES, "audio files").items():
+            found.setdefault(name, []).extend(paths)
     resampled: set[str] = set()
 
     def load(name: str) -> np.ndarray:
@@ -127,13 +152,13 @@ def bundle_features(
         if waveform.sample_rate_hz != rate_hz:
             resampled.add(name)
             waveform = resample(waveform, rate_hz)
-        return _checked(np.asarray(compute(waveform.samples), np.float32), f"{representation} of {path}")
+        return _checked(np.asarray(compute(waveform.samples), np.float32), f"features of {path}")
 
     return FrameFeatures(
         feature_seconds=Fraction(hop_samples, rate_hz),
         names=sorted(found),
         load=load,
-        settings={**settings, **chosen},
+        settings=settings,
         resampled=resampled,
     )
 

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from audiolm_jax.evaluation.frame_distances import CONSTANTS, _SumOrder, between, dims_first, unit_frames
+from audiolm_jax.errors import UserError
+from audiolm_jax.evaluation.frame_distances import CONSTANTS, _SumOrder, between, dims_first, prepared, unit_frames
 
 
 def distances(frames, distance):
@@ -98,3 +99,15 @@ def test_unit_frames_keep_the_precision_of_the_features():
 def test_another_distance_is_refused():
     with pytest.raises(ValueError, match="manhattan"):
         between(np.zeros((1, 2, 1)), np.zeros((1, 2, 1)), CONSTANTS, "manhattan")
+
+
+def test_identity_is_the_angle_between_vectors_with_a_single_one():
+    ids = np.random.default_rng(3).integers(0, 5, (12, 1)).astype(np.float32)
+    one_hot = unit_frames(np.eye(5, dtype=np.float32)[ids[:, 0].astype(int)])
+    frames = dims_first(prepared(ids, "identity"))[None]
+    found = np.asarray(between(frames, frames, CONSTANTS, "identity"))
+    vectors = dims_first(one_hot)[None]
+    np.testing.assert_allclose(found, between(vectors, vectors, CONSTANTS, "cosine"), atol=1e-7)
+    for wrong in (np.zeros((3, 2), np.float32), np.float32([[0.5]])):
+        with pytest.raises(UserError, match="whole numbers"):
+            prepared(wrong, "identity")
