@@ -26,6 +26,7 @@ MESHES = {
     "unrolled": {"mixed": MIXED},
     "codec": {"mixed": MIXED},
     "w2v_bert": {"mixed": MIXED},
+    "clusters": {"mixed": MIXED},
     "kmeans": {"mixed": MIXED},
     "classifier": {"mixed": MIXED},
 }

@@ -12,8 +12,11 @@ from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.codec.quantizer import QuantizerSettings
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.learner import StageLearner
+from audiolm_jax.semantic.cluster_learner import ClusterPredictionLearner
+from audiolm_jax.semantic.cluster_targets import ClusterTargets, TeacherFrames
 from audiolm_jax.semantic.kmeans_learner import KMeansLearner
 from audiolm_jax.semantic.learner import W2vBertLearner
+from audiolm_jax.semantic.perturbation import Perturbation
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.semantic.w2v_bert import W2vBertConfig
 from audiolm_jax.tokens.stages import coarse_stage
@@ -79,11 +82,25 @@ def w2v_bert_learner():
     return W2vBertLearner(ENCODER, optax.sgd(1e-3), remat="full"), audio_batch()
 
 
-def kmeans_learner():
-    def encoder():
+def trained_encoder():
+    def params():
         return jax.jit(lambda: W2vBertLearner(ENCODER, optax.sgd(1.0)).init(jax.random.key(5), audio_batch()).params)()
 
-    trained = jax.tree.map(np.asarray, encoder())
+    return jax.tree.map(np.asarray, params())
+
+
+def clusters_learner():
+    trained = trained_encoder()
+    teacher = TeacherFrames(ENCODER, lambda: trained, layer=1)
+    targets = ClusterTargets(teacher, (8, 4), start_frames=64, iterations=2)
+    learner = ClusterPredictionLearner(
+        ENCODER, targets, optax.sgd(1e-3), Perturbation(), middle_weight=0.5, remat="full"
+    )
+    return learner, audio_batch()
+
+
+def kmeans_learner():
+    trained = trained_encoder()
     tokenizer = SemanticTokenizerConfig(encoder=ENCODER, layer=1, num_clusters=8)
     # Step 0 gathers statistics, the others move the centroids and restart empty ones.
     learner = KMeansLearner(tokenizer, lambda: trained, statistics_steps=1, start_frames=64, restart_every_steps=1)
@@ -102,6 +119,7 @@ LEARNERS = {
     "unrolled": unrolled_stage_learner,
     "codec": codec_learner,
     "w2v_bert": w2v_bert_learner,
+    "clusters": clusters_learner,
     "kmeans": kmeans_learner,
     "classifier": classifier_learner,
 }
