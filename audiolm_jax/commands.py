@@ -114,6 +114,7 @@ def _tokenize(args: Namespace, process_index: int, process_count: int) -> int:
     corpus = open_corpus(
         args.corpus, args.input, args.heldout_speakers, args.split_seed, args.segment_seconds, args.corpus_cache
     )
+    source_files = corpus.source_files()  # a folder that cannot be read is refused before anything is said
     bundle = Bundle.load(fetch_folder(args.bundle))
     if process_index == 0 and bundle.codec_warning is not None:
         print(f"warning: {bundle.codec_warning}", file=sys.stderr)
@@ -134,7 +135,7 @@ def _tokenize(args: Namespace, process_index: int, process_count: int) -> int:
             run_on_beam(plans, tokenizers, sizes, settings, load_in_worker, args.beam_args)
 
     figures = extract(
-        corpus.source_files(),
+        source_files,
         args.output,
         sizes,
         gate={name: value for name, value in bundle.metrics.items() if isinstance(value, float)},
