@@ -13,7 +13,7 @@ from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
 from audiolm_jax.pretrained.mimi import Mimi
 from audiolm_jax.pretrained.mimi_network import MimiConfig
 from audiolm_jax.pretrained.weight_map import read_weights, write_weights
-from tests.pretrained import golden_model
+from tests.pretrained import golden_model, streamed_windows
 
 # 14 steps of the transformers, more than the 10 that their attention sees.
 WINDOW_FRAMES = 7
@@ -57,33 +57,18 @@ def test_rows_of_a_padded_batch_are_those_alone():
 
 def test_windows_together_are_the_whole():
     codec, params, _, _ = golden()
-    window = WINDOW_FRAMES * codec.hop_samples
     samples, num_samples = rows("wave", 0.7)
-    samples = np.pad(samples, ((0, 0), (0, -samples.shape[1] % window)))
-    state, parts = None, []
-    for begin in range(0, samples.shape[1], window):
-        counted = np.clip(num_samples - begin, 0, window).astype(np.int32)
-        part, state = codec.encode_next(params, state, samples[:, begin : begin + window], counted)
-        parts.append(np.asarray(part))
-    assert_rows(np.concatenate(parts, axis=1), "tokens")
-
+    assert_rows(streamed_windows.encoded(codec, params, samples, num_samples, WINDOW_FRAMES), "tokens")
     tokens, _ = rows("tokens", 0)
-    tokens = np.pad(tokens, ((0, 0), (0, -tokens.shape[1] % WINDOW_FRAMES), (0, 0)))
-    state, parts = None, []
-    for begin in range(0, tokens.shape[1], WINDOW_FRAMES):
-        part, state = codec.decode_next(params, state, tokens[:, begin : begin + WINDOW_FRAMES])
-        parts.append(np.asarray(part))
-    assert_rows(np.concatenate(parts, axis=1), "decoded", atol=1e-5)
+    assert_rows(streamed_windows.decoded(codec, params, tokens, WINDOW_FRAMES), "decoded", atol=1e-5)
 
 
 def test_one_program_serves_all_windows():
     codec, params, _, expected = golden()
-    window = WINDOW_FRAMES * codec.hop_samples
-    wave, num_samples = expected["wave.0"][None, :window].repeat(3, axis=0), np.full(3, window, np.int32)
-    _, state = codec.encode_next(params, None, wave, num_samples)
-    programs = Mimi._encode_window._cache_size()
-    codec.encode_next(params, state, wave, num_samples)
-    assert Mimi._encode_window._cache_size() == programs
+    first, second = streamed_windows.programs_after_each_of_two_windows(
+        codec, params, expected["wave.0"], WINDOW_FRAMES
+    )
+    assert second == first
 
 
 def test_latents_are_the_sum_of_what_both_quantizers_give():
