@@ -122,6 +122,18 @@ def add_corpus(parser, folder: str) -> None:
     )
 
 
+def add_abx_caps(parser) -> None:
+    """--max_group_size and --max_x_across, those of Libri-light's evaluator."""
+    parser.add_argument(
+        "--max_group_size", type=whole, default=10, metavar="N",
+        help="tokens of one phone, context and speaker at most (default 10; 0: no cap)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max_x_across", type=whole, default=5, metavar="N",
+        help="other speakers for X at most (default 5; 0: no cap)",
+    )  # fmt: skip
+
+
 def add_seed(parser) -> None:
     """--seed."""
     parser.add_argument("--seed", type=whole, default=0, metavar="N", help="of everything that is drawn (default 0)")

@@ -116,8 +116,8 @@ def _tokenize(args: Namespace, process_index: int, process_count: int) -> int:
     )
     source_files = corpus.source_files()  # a folder that cannot be read is refused before anything is said
     bundle = Bundle.load(fetch_folder(args.bundle))
-    if process_index == 0 and bundle.codec_warning is not None:
-        print(f"warning: {bundle.codec_warning}", file=sys.stderr)
+    if process_index == 0 and (warning := bundle.codec_warning) is not None:
+        print(f"warning: {warning}", file=sys.stderr)
     tokenizers = Tokenizers(bundle.codec, bundle.codec_params, bundle.semantic, bundle.semantic_params)
     sizes = tokenizers.sizes()
     settings = WorkSettings(args.batch_size, args.read_threads)

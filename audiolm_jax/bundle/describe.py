@@ -111,8 +111,8 @@ def describe_in_words(bundle: Bundle) -> str:
     lines.append("")
     for name, part in facts["parts"].items():
         lines.append(f"{name:<13}{part['parameters'] / 1e6:7.2f} M  {_part_in_words(name, part)}")
-    if bundle.codec_warning is not None:
-        lines += ["", f"warning: {bundle.codec_warning}"]
+    if (warning := bundle.codec_warning) is not None:
+        lines += ["", f"warning: {warning}"]
     if facts["metrics"]:
         lines += ["", f"figures: {measured_on(facts['metrics'])}"]
         lines += [f"  {name:<36} {in_words(value)}" for name, value in flat(facts["metrics"])]

@@ -30,14 +30,7 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument("--num_quantizers", type=arguments.positive, metavar="N", help="codec levels (default all)")
     arguments.add_bundle(parser)
-    parser.add_argument(
-        "--max_group_size", type=arguments.whole, default=10, metavar="N",
-        help="tokens of one phone, context and speaker at most (default 10; 0: no cap)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max_x_across", type=arguments.whole, default=5, metavar="N",
-        help="other speakers for X at most (default 5; 0: no cap)",
-    )  # fmt: skip
+    arguments.add_abx_caps(parser)
     parser.add_argument(
         "--distance", choices=("cosine", "euclidian", "identity"), default="cosine",
         help="cosine is the angle; identity is of frames that are ids [T, 1], and tells no more than equal or not",

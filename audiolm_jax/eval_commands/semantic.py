@@ -36,14 +36,7 @@ def add_arguments(parser) -> None:
         "--margin_frames", type=arguments.whole, default=25, metavar="N",
         help="frames at either end of a window that only lend context (default 25)",
     )  # fmt: skip
-    parser.add_argument(
-        "--max_group_size", type=arguments.whole, default=10, metavar="N",
-        help="tokens of one phone, context and speaker at most (default 10; 0: no cap)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max_x_across", type=arguments.whole, default=5, metavar="N",
-        help="other speakers for X at most (default 5; 0: no cap)",
-    )  # fmt: skip
+    arguments.add_abx_caps(parser)
     arguments.add_seed(parser)
 
 

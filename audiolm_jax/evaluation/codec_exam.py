@@ -154,17 +154,16 @@ def _through(
 @functools.partial(jax.jit, static_argnums=0)
 def _decoded_and_residuals(codec: SoundStream, params: Any, samples: jax.Array, num_frames: jax.Array):
     latents = codec.latents(params, samples)
-    tokens = quantizer.encode(latents, params["codebooks"])
+    quantized = quantizer.quantize(
+        latents, params["codebooks"], jnp.full(len(samples), codec.num_quantizers)
+    )
     is_sound = jnp.arange(latents.shape[1]) < num_frames[:, None]
 
     def mean_square(residual):
         return jnp.sum(jnp.mean(jnp.square(residual), axis=-1) * is_sound) / jnp.sum(is_sound)
 
-    residual, squares = latents, [mean_square(latents)]
-    for level in range(codec.num_quantizers):
-        residual = residual - params["codebooks"][level][tokens[:, :, level]]
-        squares.append(mean_square(residual))
-    return codec.decode(params, tokens), jnp.stack(squares)
+    squares = [*map(mean_square, quantized.residuals), mean_square(latents - quantized.latents)]
+    return codec.decode(params, quantized.tokens), jnp.stack(squares)
 
 
 def _growing_levels(residuals: np.ndarray) -> list[str]:

@@ -27,10 +27,10 @@ from audiolm_jax.evaluation.signal_quality import log_mel_distance
 from audiolm_jax.evaluation.visqol import visqol_is_installed, visqol_speech
 from audiolm_jax.evaluation.words_changed import words_changed
 from audiolm_jax.generation.decode import StageDecoder
-from audiolm_jax.generation.pipeline import STAGE_NUMBERS, mean_run_frames
+from audiolm_jax.generation.pipeline import STAGE_NUMBERS, joint_period_samples, mean_run_frames, semantic_tokens
 from audiolm_jax.generation.sampling import SamplingSettings, row_keys
 from audiolm_jax.generation.stages import StageSampler, add_fine, continue_coarse, continue_semantic
-from audiolm_jax.tokens.alignment import collapse, joint_period_seconds, token_rate_hz
+from audiolm_jax.tokens.alignment import collapse
 
 # Recordings that the bigrams of true speech are counted in, beside the prompts.
 _REFERENCES = 200
@@ -65,7 +65,7 @@ def true_prompts(
         UserError: there is none of that length, or one cannot be read.
     """
     codec = bundle.codec
-    period = _period_samples(bundle)
+    period = joint_period_samples(bundle)
     length = -(-round((prompt_seconds + seconds) * codec.sample_rate_hz) // period) * period
     given = _prompt_samples(bundle, prompt_seconds)
     found: list[TruePrompt] = []
@@ -75,7 +75,8 @@ def true_prompts(
         samples = np.asarray(resample(recording.read(), codec.sample_rate_hz).samples[:length], np.float32)
         if len(samples) == length and np.ptp(samples[:given]) and np.ptp(samples[given:]):
             acoustic = encode_chunked(codec, bundle.codec_params, samples[None])[0]
-            found.append(TruePrompt(recording, samples, _semantic_tokens(bundle, samples), acoustic))
+            tokens = semantic_tokens(bundle, Waveform(samples, codec.sample_rate_hz))
+            found.append(TruePrompt(recording, samples, tokens, acoustic))
     if not found:
         raise UserError(
             f"no held-out recording has {length / codec.sample_rate_hz:g} s of sound, as prompt and continuation need; "
@@ -103,8 +104,8 @@ def spoken_tokens(bundle: Bundle, recordings: Sequence[Recording]) -> list[Spoke
             waveform = recording.read()
         except UserError:
             continue
-        samples = resample(waveform, bundle.codec.sample_rate_hz).samples
-        found.append(SpokenTokens(recording.speaker, _as_drawn(bundle, _semantic_tokens(bundle, samples))))
+        tokens = semantic_tokens(bundle, resample(waveform, bundle.codec.sample_rate_hz))
+        found.append(SpokenTokens(recording.speaker, _as_drawn(bundle, tokens)))
     return found
 
 
@@ -216,20 +217,7 @@ class StageTrial:
         return figures
 
 
-def _semantic_tokens(bundle: Bundle, samples: np.ndarray) -> np.ndarray:
-    """int32[T_s] of samples at the codec's rate."""
-    waveform = resample(Waveform(samples, bundle.codec.sample_rate_hz), bundle.semantic.sample_rate_hz)
-    return np.asarray(bundle.semantic.tokenize(bundle.semantic_params, waveform.samples[None]))[0]
-
-
-def _period_samples(bundle: Bundle) -> int:
-    """Samples at the codec's rate after which both streams have whole frames."""
-    codec, semantic = bundle.codec, bundle.semantic
-    rates = (token_rate_hz(part.sample_rate_hz, part.hop_samples) for part in (semantic, codec))
-    return int(joint_period_seconds(*rates) * codec.sample_rate_hz)
-
-
 def _prompt_samples(bundle: Bundle, prompt_seconds: float) -> int:
     """Samples of a prompt, whole frames of both streams."""
-    period = _period_samples(bundle)
+    period = joint_period_samples(bundle)
     return max(round(prompt_seconds * bundle.codec.sample_rate_hz) // period, 1) * period

@@ -300,7 +300,7 @@ class AudioLM:
 
     def _given(self, request: Request) -> _Given:
         """Tokenises the prompt and counts frames."""
-        codec, semantic = self.bundle.codec, self.bundle.semantic
+        codec = self.bundle.codec
         if request.mode == UNCONDITIONAL:
             length = round((request.seconds or DEFAULT_SECONDS) * codec.sample_rate_hz)
             return self._nothing_given(length, np.zeros(0, np.int32))
@@ -308,12 +308,11 @@ class AudioLM:
             prompt = resample(_cut(request.prompt, request.seconds), codec.sample_rate_hz)
             _refuse_empty(prompt, codec.hop_samples)
             if request.mode == ACOUSTIC:
-                return self._nothing_given(len(prompt.samples), self._semantic_tokens(prompt))
+                return self._nothing_given(len(prompt.samples), semantic_tokens(self.bundle, prompt))
             return self._coarse_given(prompt)
         # Cut first, tokenise then: no token may have heard what follows the prompt.
         prompt = resample(_cut(request.prompt, request.prompt_seconds), codec.sample_rate_hz)
-        semantic_hz = token_rate_hz(semantic.sample_rate_hz, semantic.hop_samples)
-        period_samples = int(joint_period_seconds(semantic_hz, self._acoustic_hz) * codec.sample_rate_hz)
+        period_samples = joint_period_samples(self.bundle)
         _refuse_empty(prompt, period_samples)
         length = len(prompt.samples) + round((request.seconds or DEFAULT_SECONDS) * codec.sample_rate_hz)
         # A last partial frame would be padded with silence in the middle of the result; it is drawn instead.
@@ -322,7 +321,7 @@ class AudioLM:
         return _Given(
             length,
             num_frames(length, codec.hop_samples),
-            self._semantic_tokens(prompt),
+            semantic_tokens(self.bundle, prompt),
             encode_chunked(codec, self.bundle.codec_params, prompt.samples[None])[0],
             fine_frames=whole // codec.hop_samples,
         )
@@ -339,11 +338,6 @@ class AudioLM:
         none = np.zeros((0, codec.num_quantizers), np.int32)
         return _Given(length, max(num_frames(length, codec.hop_samples), 1), semantic_tokens, none, fine_frames=0)
 
-    def _semantic_tokens(self, prompt: Waveform) -> np.ndarray:
-        semantic = self.bundle.semantic
-        samples = resample(prompt, semantic.sample_rate_hz).samples
-        return np.asarray(semantic.tokenize(self.bundle.semantic_params, samples[None]))[0]
-
     def _decode(self, tokens: np.ndarray, num_samples: int) -> Waveform:
         # One sample at a time: a row's samples must not depend on how many others there are.
         samples = decode_chunked(self.bundle.codec, self.bundle.codec_params, tokens[None])[0]
@@ -353,6 +347,18 @@ class AudioLM:
 def default_temperature(bundle: Bundle) -> tuple[float, float, float]:
     """Of the semantic, coarse and fine stage: the bundle's own, or the paper's where it names none."""
     return tuple(bundle.provenance.get(TEMPERATURE, PAPER_TEMPERATURES))
+
+
+def semantic_tokens(bundle: Bundle, waveform: Waveform) -> np.ndarray:
+    """int32[T_s] of sound of any rate, repeats not collapsed."""
+    samples = resample(waveform, bundle.semantic.sample_rate_hz).samples
+    return np.asarray(bundle.semantic.tokenize(bundle.semantic_params, samples[None]))[0]
+
+
+def joint_period_samples(bundle: Bundle) -> int:
+    """Samples at the codec's rate after which both of a bundle's streams have whole frames."""
+    rates = (token_rate_hz(part.sample_rate_hz, part.hop_samples) for part in (bundle.semantic, bundle.codec))
+    return int(joint_period_seconds(*rates) * bundle.codec.sample_rate_hz)
 
 
 def mean_run_frames(bundle: Bundle, prompt: np.ndarray) -> float:
