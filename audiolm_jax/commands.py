@@ -114,8 +114,8 @@ def _tokenize(args: Namespace, process_index: int, process_count: int) -> int:
     corpus = open_corpus(
         args.corpus, args.input, args.heldout_speakers, args.split_seed, args.segment_seconds, args.corpus_cache
     )
-    source_files = corpus.source_files()  # a folder that cannot be read is refused before anything is said
     bundle = Bundle.load(fetch_folder(args.bundle))
+    source_files = corpus.source_files()  # a folder that cannot be read is refused before anything is said
     if process_index == 0 and (warning := bundle.codec_warning) is not None:
         print(f"warning: {warning}", file=sys.stderr)
     tokenizers = Tokenizers(bundle.codec, bundle.codec_params, bundle.semantic, bundle.semantic_params)
