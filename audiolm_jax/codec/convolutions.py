@@ -14,6 +14,11 @@ def pad_past(x: jax.Array, steps: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (steps, 0), (0, 0)))
 
 
+def down_scaled(scale: float) -> Callable:
+    """Fan-in initialiser, `scale` times smaller in amplitude."""
+    return nn.initializers.variance_scaling(scale * scale, "fan_in", "truncated_normal")
+
+
 class CausalConv(nn.Module):
     """Convolution over time that sees the present and the past, [B, T, C_in] -> [B, T, C_out]."""
 

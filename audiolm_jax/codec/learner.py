@@ -249,6 +249,8 @@ class SoundStreamLearner:
             terms["reconstruction"] = losses.reconstruction_loss(samples, decoded, rate_hz, self.scales)
         if weights.log_mel or weights.mel:
             terms["log_mel"], terms["mel"] = losses.spectral_losses(samples, decoded, rate_hz, self.scales)
+        if weights.correlation:
+            terms["correlation"] = losses.correlation_loss(samples, decoded, rate_hz)
         return terms | {"sdr_db": losses.sdr_db(samples, decoded)}
 
     def _judge(self, params, samples, decoded) -> "_Judged":

@@ -12,6 +12,7 @@ from audiolm_jax.codec.conv1d import Judgement
 from audiolm_jax.errors import UserError
 from audiolm_jax.ranges import Count, NotNegative, Range
 
+CORRELATION_SECONDS = 0.02  # a few periods of a voice
 Window = Annotated[int, Range(4, multiple_of=4)]  # in samples; hops are a quarter
 
 
@@ -20,15 +21,15 @@ class LossWeights:
     """Weight of each term of the generator's loss; a spectral term of weight 0 is not computed.
 
     The defaults are ours, for small budgets: every term is a mean of bounded size, so that fixed weights hold for any
-    crop and batch. SoundStream's are reconstruction and adversarial 1, feature 100 of absolute features, and neither of
-    log_mel, mel and sdr.
+    crop and batch. SoundStream's are reconstruction and adversarial 1, feature 100 of absolute features, and none of
+    log_mel, mel and correlation.
 
     Attributes:
         reconstruction: SoundStream's sum over scales and frames (equations 4 to 6).
         log_mel: L1 of log-mel spectra, mean over scales.
         mel: L1 of mel magnitudes relative to their mean, mean over scales; it looks after the loud parts.
-        sdr: per dB of signal-to-distortion ratio of the waveform. Without it the decoder of a young codec ignores
-            its latents and makes noise of the right spectrum.
+        correlation: of the waveforms, in windows of 20 ms. It asks for phases and leaves levels to the spectra; a
+            signal-to-distortion ratio asks a decoder that does not know the phase for silence.
         commitment: of the quantizer (VQ-VAE-2: 0.25).
         adversarial: hinge loss, mean over discriminators.
         feature: L1 of the discriminators' inner features.
@@ -38,16 +39,16 @@ class LossWeights:
     reconstruction: NotNegative = 0.0
     log_mel: NotNegative = 1.0
     mel: NotNegative = 1.0
-    sdr: NotNegative = 0.1
+    correlation: NotNegative = 1.0
     commitment: NotNegative = 0.25
     adversarial: NotNegative = 0.1
     feature: NotNegative = 0.5
     relative_features: bool = True
 
     def total(self, terms: dict[str, jax.Array]) -> jax.Array:
-        """The loss of terms by their names in the metrics; "sdr_db" is a gain."""
-        weights = dataclasses.asdict(self) | {"sdr_db": -self.sdr}
-        return sum(weights[name] * term for name, term in terms.items())
+        """The loss of terms by their names in the metrics; what is no term of it counts nothing."""
+        weights = dataclasses.asdict(self)
+        return sum(weights[name] * term for name, term in terms.items() if name in weights)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +120,19 @@ def _mel_spectra(
     for window, num_mels in zip(scales.window_samples, scales.mels_by_window, strict=True):
         settings = (sample_rate_hz, window, window // 4, num_mels, max(window, scales.fft_samples))
         yield window, *(spectral.mel_magnitude(samples, *settings) for samples in (original, decoded))
+
+
+def correlation_loss(original: jax.Array, decoded: jax.Array, sample_rate_hz: int) -> jax.Array:
+    """1 - correlation of decoded with original [B, T] in windows of 20 ms, float32[B]: 0 at best, 2 at worst.
+
+    Windows below -55 dB of full scale count less the quieter they are.
+    """
+    window = min(round(CORRELATION_SECONDS * sample_rate_hz), original.shape[1])
+    whole = original.shape[1] // window * window
+    real, made = (samples[:, :whole].reshape(len(samples), -1, window) for samples in (original, decoded))
+    floor = window * 10.0 ** (-55 / 10)
+    energies = (jnp.sum(jnp.square(real), axis=-1) + floor) * (jnp.sum(jnp.square(made), axis=-1) + floor)
+    return 1.0 - jnp.mean(jnp.sum(real * made, axis=-1) * jax.lax.rsqrt(energies), axis=-1)
 
 
 def sdr_db(original: jax.Array, decoded: jax.Array) -> jax.Array:

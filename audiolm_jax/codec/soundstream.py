@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 
 from audiolm_jax.codec import quantizer
 from audiolm_jax.codec.contract import Codec, Context
-from audiolm_jax.codec.convolutions import CausalConv, DepthwiseConv, DownConv, UpConv
+from audiolm_jax.codec.convolutions import CausalConv, DepthwiseConv, DownConv, UpConv, down_scaled
+from audiolm_jax.codec.spectral_stem import LOOKAHEAD, STEM_OVERLAP, SpectralAnalysis, SpectralSynthesis
 from audiolm_jax.errors import UserError
 from audiolm_jax.fingerprint import unhashed_default
 from audiolm_jax.ranges import Count
@@ -21,7 +23,6 @@ RESIDUAL_DILATIONS = (1, 3, 9)
 RESIDUAL_KERNELS = {"full": 7, "separable": 3}
 EDGE_KERNEL = 7  # first layer of the encoder, first and last of the decoder
 LATENT_KERNEL = 3  # last layer of the encoder
-STEM_OVERLAP = 4  # kernel of a strided first and last layer, in strides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,12 @@ class SoundStreamConfig:
         stem_stride: down-sampling of the first layer, and up-sampling of the last, by a convolution of four strides
             before any residual unit. 1 is the paper's, whose first units run on every sample; with 16 they run a
             thousand times a second, and the codec takes a fraction of the arithmetic (Lyra V2 is built so).
+        stem: "waveform", the paper's; "spectrum", analysis and synthesis in windows of four `stem_stride` in place of
+            the first and last layer (see `codec.spectral_stem`).
         residual_unit: "full", the paper's; "separable", a depthwise dilated layer of kernel 3 and a pointwise one.
+        main_path: "elu", the paper's, bends the signal before every layer that changes the rate; "linear" does not, and
+            these layers start orthogonal: only the residual units bend, and the codec conveys the signal from the first
+            steps on.
         encoder_channels: width before the first block and after each block; the paper's C_enc * (1, 2, 4, 8, 16).
         decoder_channels: the same for the decoder, from the waveform inwards.
         embed_dim: width D of a latent frame and of a codebook entry.
@@ -53,6 +59,8 @@ class SoundStreamConfig:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     stem_stride: Count = unhashed_default(1)
     residual_unit: Literal["full", "separable"] = unhashed_default("full")
+    stem: Literal["waveform", "spectrum"] = unhashed_default("waveform")
+    main_path: Literal["elu", "linear"] = unhashed_default("elu")
 
     def __post_init__(self):
         for channels in (self.encoder_channels, self.decoder_channels):
@@ -75,16 +83,11 @@ class SoundStreamConfig:
 
     @classmethod
     def small(cls) -> "SoundStreamConfig":
-        """For training on two CPU cores: no residual unit runs on every sample."""
+        """For training on two CPU cores: the network begins and ends with spectra, 200 a second."""
         return cls(
-            stem_stride=16, strides=(5, 2, 2), encoder_channels=(64, 128, 256, 512),
-            decoder_channels=(96, 192, 384, 768), embed_dim=128,
+            stem="spectrum", stem_stride=80, strides=(2, 2, 1), main_path="linear",
+            encoder_channels=(96, 128, 192, 192), decoder_channels=(160, 224, 320, 320), embed_dim=128,
         )
-
-
-def down_scaled(scale: float):
-    """Fan-in initialiser, `scale` times smaller in amplitude."""
-    return nn.initializers.variance_scaling(scale * scale, "fan_in", "truncated_normal")
 
 
 def elu(x: jax.Array) -> jax.Array:
@@ -116,6 +119,13 @@ class ResidualUnit(nn.Module):
         return x + CausalConv(width, 1, kernel_init=down_scaled(0.1), name="pointwise")(elu(y))
 
 
+def _main_path(config: SoundStreamConfig) -> tuple[Callable, dict[str, Any]]:
+    """What the signal passes before a layer that changes the rate, and how such layers start."""
+    if config.main_path == "elu":
+        return elu, {}
+    return lambda x: x, {"kernel_init": nn.initializers.orthogonal()}
+
+
 class Encoder(nn.Module):
     """Waveform [B, T] to latents [B, T / hop, D]; T is a multiple of the hop."""
 
@@ -124,37 +134,52 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, samples: jax.Array) -> jax.Array:
         config = self.config
-        x = samples[..., None].astype(config.compute_dtype)
-        if config.stem_stride == 1:
-            x = CausalConv(config.encoder_channels[0], EDGE_KERNEL, name="first")(x)
-        else:
-            x = DownConv(config.encoder_channels[0], config.stem_stride, STEM_OVERLAP, name="first")(x)
+        bend, straight = _main_path(config)
+        x = self._stem(samples)
         for block, (stride, width) in enumerate(zip(config.strides, config.encoder_channels[1:], strict=True)):
             for dilation in RESIDUAL_DILATIONS:
                 x = ResidualUnit(dilation, config.residual_unit, name=f"block{block}_dilation{dilation}")(x)
-            x = DownConv(width, stride, name=f"block{block}_down")(elu(x))
-        return CausalConv(config.embed_dim, LATENT_KERNEL, name="last")(elu(x)).astype(jnp.float32)
+            x = DownConv(width, stride, name=f"block{block}_down", **straight)(bend(x))
+        return CausalConv(config.embed_dim, LATENT_KERNEL, name="last", **straight)(bend(x)).astype(jnp.float32)
+
+    def _stem(self, samples: jax.Array) -> jax.Array:
+        """[B, T] -> [B, T / stem_stride, C]."""
+        config, width = self.config, self.config.encoder_channels[0]
+        if config.stem == "spectrum":
+            return SpectralAnalysis(width, config.stem_stride, config.compute_dtype, name="first")(samples)
+        x = samples[..., None].astype(config.compute_dtype)
+        if config.stem_stride == 1:
+            return CausalConv(width, EDGE_KERNEL, name="first")(x)
+        return DownConv(width, config.stem_stride, STEM_OVERLAP, name="first")(x)
 
 
 class Decoder(nn.Module):
-    """Latents [B, F, D] to waveform [B, F * hop]."""
+    """Latents [B, F, D] to waveform [B, F * hop]; num_frames int32[B] of each row count."""
 
     config: SoundStreamConfig
 
     @nn.compact
-    def __call__(self, latents: jax.Array) -> jax.Array:
+    def __call__(self, latents: jax.Array, num_frames: jax.Array | None = None) -> jax.Array:
         config = self.config
-        x = CausalConv(config.decoder_channels[-1], EDGE_KERNEL, name="first")(latents.astype(config.compute_dtype))
+        bend, straight = _main_path(config)
+        width = config.decoder_channels[-1]
+        x = CausalConv(width, EDGE_KERNEL, name="first", **straight)(latents.astype(config.compute_dtype))
         mirrored = zip(reversed(config.strides), reversed(config.decoder_channels[:-1]), strict=True)
         for block, (stride, width) in enumerate(mirrored):
-            x = UpConv(width, stride, name=f"block{block}_up")(elu(x))
+            x = UpConv(width, stride, name=f"block{block}_up", **straight)(bend(x))
             for dilation in RESIDUAL_DILATIONS:
                 x = ResidualUnit(dilation, config.residual_unit, name=f"block{block}_dilation{dilation}")(x)
+        return self._stem(bend(x), num_frames).astype(jnp.float32)
+
+    def _stem(self, x: jax.Array, num_frames: jax.Array | None) -> jax.Array:
+        """[B, T / stem_stride, C] -> [B, T]."""
+        config, quiet = self.config, down_scaled(0.1)
+        if config.stem == "spectrum":
+            steps = None if num_frames is None else num_frames * math.prod(config.strides)
+            return SpectralSynthesis(config.stem_stride, name="last")(x, steps)
         if config.stem_stride == 1:
-            x = CausalConv(1, EDGE_KERNEL, kernel_init=down_scaled(0.1), name="last")(elu(x))
-        else:
-            x = UpConv(1, config.stem_stride, STEM_OVERLAP, kernel_init=down_scaled(0.1), name="last")(elu(x))
-        return x[..., 0].astype(jnp.float32)
+            return CausalConv(1, EDGE_KERNEL, kernel_init=quiet, name="last")(x)[..., 0]
+        return UpConv(1, config.stem_stride, STEM_OVERLAP, kernel_init=quiet, name="last")(x)[..., 0]
 
 
 def pad_to_hop(samples: jax.Array, hop_samples: int) -> jax.Array:
@@ -184,11 +209,14 @@ class SoundStream(Codec):
 
     @functools.cached_property
     def decoder_context(self) -> Context:
-        """The decoder's receptive field on the past side."""
+        """The decoder's receptive field: the past, and where it makes spectra what their windows wait for."""
         past = (EDGE_KERNEL if self.config.stem_stride == 1 else STEM_OVERLAP) - 1
+        future = 0
+        if self.config.stem == "spectrum":
+            past, future = 0, -(-LOOKAHEAD * self.config.stem_stride // self.config.hop_samples)
         for stride in self.config.strides:
             past = -(-(past + self.config.residual_past_steps) // stride) + 1
-        return Context(past + EDGE_KERNEL - 1)
+        return Context(past + EDGE_KERNEL - 1, future)
 
     def latents(self, params: Any, samples: jax.Array) -> jax.Array:
         """Unquantised latents float32[B, ceil(T / hop), D] of samples float32[B, T]."""
@@ -204,6 +232,5 @@ class SoundStream(Codec):
     @functools.partial(jax.jit, static_argnums=0)
     def decode(self, params: Any, tokens: jax.Array, num_frames: jax.Array | None = None) -> jax.Array:
         """Samples float32[B, T_a * hop] of tokens int32[B, T_a, q]; q < Q decodes at a lower bitrate."""
-        del num_frames  # the decoder does not look ahead
-        return Decoder(self.config).apply({"params": params["decoder"]}, self.embed(params, tokens))
+        return Decoder(self.config).apply({"params": params["decoder"]}, self.embed(params, tokens), num_frames)
 

@@ -47,6 +47,7 @@ def reach(jacobian_of_frame) -> int:
         {"strides": (2, 4, 5, 8)},
         {"strides": (2, 3)},
         {"strides": (5, 2, 2), "stem_stride": 16},
+        {"strides": (2, 1), "stem_stride": 10, "stem": "spectrum", "main_path": "linear"},
         {"strides": (2, 3), "stem_stride": 4, "residual_unit": "separable"},
         {"strides": (2, 3), "residual_unit": "separable"},
     ],
@@ -54,7 +55,7 @@ def reach(jacobian_of_frame) -> int:
 def test_context_is_the_receptive_field(options):
     width = (4,) * (len(options["strides"]) + 1)
     config = SoundStreamConfig(encoder_channels=width, decoder_channels=width, embed_dim=4, **options)
-    hop, frames = config.hop_samples, 24 if len(config.strides) == 4 else 90
+    hop, frames = config.hop_samples, 24 if len(config.strides) == 4 else 200
     encoder, decoder = Encoder(config), Decoder(config)
     samples = jnp.asarray(noise(frames * hop))
     weights = nn.unbox(jax.jit(encoder.init)(jax.random.key(0), samples))
@@ -64,8 +65,14 @@ def test_context_is_the_receptive_field(options):
 
     latents = jax.random.normal(jax.random.key(1), (1, frames, config.embed_dim))
     weights = nn.unbox(jax.jit(decoder.init)(jax.random.key(0), latents))
-    gradient = jax.jit(jax.grad(lambda x: decoder.apply(weights, x)[0, -hop:].sum()))(latents)
-    assert frames - 1 - reach(jnp.abs(gradient[0]).sum(axis=-1)) == SoundStream(config).decoder_context.past_frames
+    future = SoundStream(config).decoder_context.future_frames
+    frame = frames - 1 - future
+    gradient = jax.jit(
+        jax.grad(lambda x: decoder.apply(weights, x)[0, frame * hop : (frame + 1) * hop].sum())
+    )(latents)
+    touched = jnp.abs(gradient[0]).sum(axis=-1)
+    assert frame - reach(touched) == SoundStream(config).decoder_context.past_frames
+    assert frames - 1 - reach(touched[::-1]) == frame + future
 
 
 @pytest.mark.parametrize("num_samples", [1, 319, 320, 16_001, 40_000])

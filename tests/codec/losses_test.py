@@ -62,8 +62,29 @@ def test_every_window_has_its_number_of_bands():
 
 
 def test_weights_make_one_loss_of_the_terms():
-    weights = losses.LossWeights(log_mel=2.0, sdr=0.5, feature=3.0)
-    assert weights.total({"log_mel": 1.0, "sdr_db": 4.0, "feature": 10.0}) == 2 - 2 + 30
+    weights = losses.LossWeights(log_mel=2.0, correlation=0.5, feature=3.0)
+    assert weights.total({"log_mel": 1.0, "correlation": 4.0, "sdr_db": 7.0, "feature": 10.0}) == 2 + 2 + 30
+
+
+def test_correlation_hears_phases_and_no_levels():
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(2, 1700)).astype(np.float32)
+    np.testing.assert_allclose(losses.correlation_loss(samples, 0.1 * samples, 16_000), 0.0, atol=1e-3)
+    np.testing.assert_allclose(losses.correlation_loss(samples, -samples, 16_000), 2.0, atol=1e-3)
+    np.testing.assert_allclose(losses.correlation_loss(samples, rng.normal(size=(2, 1700)), 16_000), 1.0, atol=0.1)
+    short = samples[:, :100]  # less than a window
+    np.testing.assert_allclose(losses.correlation_loss(short, short, 16_000), 0.0, atol=1e-3)
+
+
+def test_correlation_of_silence_has_a_gradient():
+    gradient = jax.grad(lambda made: losses.correlation_loss(np.zeros((1, 400)), made, 16_000).sum())(np.zeros((1, 400)))
+    assert np.isfinite(gradient).all()
+
+
+def test_quiet_windows_count_less():
+    real = np.random.default_rng(0).normal(size=(1, 640)).astype(np.float32) * np.repeat([1e-5, 1.0], 320)
+    made = real * np.repeat([-1.0, 1.0], 320)  # the quiet window is all wrong
+    np.testing.assert_allclose(losses.correlation_loss(real, made, 16_000), 0.5, atol=1e-3)
 
 
 def test_sdr_of_a_scaled_copy():

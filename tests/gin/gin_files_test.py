@@ -132,7 +132,7 @@ def test_the_papers_codec_has_the_papers_losses():
     learner = load("codec_librilight_paper")[0].learner
     weights = learner.loss_weights
     assert (weights.reconstruction, weights.adversarial, weights.feature) == (1, 1, 100)
-    assert not (weights.log_mel or weights.mel or weights.sdr or weights.relative_features)
+    assert not (weights.log_mel or weights.mel or weights.correlation or weights.relative_features)
     assert (learner.quantizer_start_step, learner.discriminator_start_step, learner.full_rate_share) == (0, 0, 0)
     assert load("codec_small", "NUM_QUANTIZERS=3", "CODEBOOK_SIZE=16384")[0].learner.config.codebook_size == 16384
 
