@@ -66,6 +66,8 @@ class SoundStreamConfig:
         for channels in (self.encoder_channels, self.decoder_channels):
             if len(channels) != len(self.strides) + 1:
                 raise UserError(f"{len(self.strides)} strides need {len(self.strides) + 1} widths, not {channels}")
+        if self.stem == "spectrum" and self.stem_stride == 1:
+            raise UserError("STEM 'spectrum' needs a STEM_STRIDE above 1; 80, for example, is 5 ms at 16 kHz")
 
     @property
     def hop_samples(self) -> int:

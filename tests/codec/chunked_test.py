@@ -1,5 +1,6 @@
 """Chunks against a single pass: the same tokens, bit for bit, and the same samples."""
 
+import dataclasses
 import functools
 import subprocess
 import sys
@@ -17,19 +18,23 @@ from audiolm_jax.errors import UserError
 TINY = SoundStreamConfig(
     encoder_channels=(4, 4, 8, 8, 8), decoder_channels=(4, 4, 8, 8, 8), embed_dim=8, num_quantizers=3, codebook_size=16
 )
+SPECTRAL = dataclasses.replace(
+    TINY, stem="spectrum", stem_stride=16, strides=(5, 4), main_path="linear", residual_unit="separable",
+    encoder_channels=(4, 8, 8), decoder_channels=(4, 8, 8),
+)
 
 
 @functools.cache
-def tiny_codec():
+def tiny_codec(config=TINY):
     latents = jnp.zeros((1, 1, TINY.embed_dim))
     params = nn.unbox({
-        "encoder": Encoder(TINY).init(jax.random.key(0), jnp.zeros((1, TINY.hop_samples)))["params"],
-        "decoder": Decoder(TINY).init(jax.random.key(1), latents)["params"],
+        "encoder": Encoder(config).init(jax.random.key(0), jnp.zeros((1, TINY.hop_samples)))["params"],
+        "decoder": Decoder(config).init(jax.random.key(1), latents)["params"],
         "codebooks": jax.random.normal(jax.random.key(2), (TINY.num_quantizers, TINY.codebook_size, TINY.embed_dim)),
     })
     # Biases away from zero: silence before the recording must not be mistaken for recorded silence.
     params = jax.tree.map(lambda leaf: leaf + 0.1 if leaf.ndim == 1 else leaf, params)
-    return SoundStream(TINY), params
+    return SoundStream(config), params
 
 
 def noise(num_samples: int, batch: int = 1) -> np.ndarray:
@@ -77,8 +82,9 @@ def test_context_is_the_receptive_field(options):
 
 @pytest.mark.parametrize("num_samples", [1, 319, 320, 16_001, 40_000])
 @pytest.mark.parametrize("chunk_seconds", [0.42, 1.0])
-def test_tokens_equal_those_of_one_pass(num_samples, chunk_seconds):
-    codec, params = tiny_codec()
+@pytest.mark.parametrize("config", [TINY, SPECTRAL], ids=["waveform", "spectrum"])
+def test_tokens_equal_those_of_one_pass(num_samples, chunk_seconds, config):
+    codec, params = tiny_codec(config)
     samples = noise(num_samples, batch=2)
     tokens = chunked.encode_chunked(codec, params, samples, chunk_seconds)
     assert tokens.dtype == np.int32
@@ -87,13 +93,25 @@ def test_tokens_equal_those_of_one_pass(num_samples, chunk_seconds):
 
 @pytest.mark.parametrize("num_frames", [1, 21, 22, 125])
 @pytest.mark.parametrize("chunk_seconds", [0.42, 1.0])
-def test_samples_equal_those_of_one_pass(num_frames, chunk_seconds):
-    codec, params = tiny_codec()
+@pytest.mark.parametrize("config", [TINY, SPECTRAL], ids=["waveform", "spectrum"])
+def test_samples_equal_those_of_one_pass(num_frames, chunk_seconds, config):
+    codec, params = tiny_codec(config)
     tokens = np.random.default_rng(1).integers(0, TINY.codebook_size, (2, num_frames, 2))
     samples = chunked.decode_chunked(codec, params, tokens, chunk_seconds)
     whole = np.asarray(codec.decode(params, tokens))
     assert samples.shape == whole.shape
     np.testing.assert_allclose(samples, whole, atol=1e-5 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("config", [TINY, SPECTRAL], ids=["waveform", "spectrum"])
+def test_a_row_does_not_hear_what_stands_behind_its_end(config):
+    codec, params = tiny_codec(config)
+    tokens = np.random.default_rng(1).integers(0, TINY.codebook_size, (2, 12, 2))
+    padded = codec.decode(params, tokens, jnp.array([7, 12]))
+    np.testing.assert_allclose(
+        padded[0, : 7 * codec.hop_samples], codec.decode(params, tokens[:1, :7])[0], atol=1e-6
+    )
+    np.testing.assert_allclose(padded[1], codec.decode(params, tokens[1:])[0], atol=1e-6)
 
 
 def test_one_shape_is_compiled_for_a_long_recording():

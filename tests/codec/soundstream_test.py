@@ -73,8 +73,13 @@ def test_widths_that_do_not_fit_the_strides_are_a_user_error():
         SoundStreamConfig(strides=(2, 3))
 
 
-def test_every_parameter_names_its_axes():
-    config = SoundStreamConfig.paper()
+def test_a_spectrum_of_every_sample_is_a_user_error():
+    with pytest.raises(UserError, match="needs a STEM_STRIDE above 1"):
+        SoundStreamConfig(stem="spectrum")
+
+
+@pytest.mark.parametrize("config", [SoundStreamConfig.paper(), SoundStreamConfig.small()], ids=["paper", "small"])
+def test_every_parameter_names_its_axes(config):
     for variables in (
         jax.eval_shape(Encoder(config).init, jax.random.key(0), jnp.zeros((1, 320))),
         jax.eval_shape(Decoder(config).init, jax.random.key(0), jnp.zeros((1, 1, 256))),
