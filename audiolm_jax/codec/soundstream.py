@@ -88,7 +88,7 @@ class SoundStreamConfig:
         """For training on two CPU cores: the network begins and ends with spectra, 200 a second."""
         return cls(
             stem="spectrum", stem_stride=80, strides=(2, 2, 1), main_path="linear",
-            encoder_channels=(96, 128, 192, 192), decoder_channels=(160, 224, 320, 320), embed_dim=128,
+            encoder_channels=(96, 128, 192, 192), decoder_channels=(160, 224, 320, 320), embed_dim=32,
         )
 
 
