@@ -50,7 +50,7 @@ class _Job:
 
     def __init__(self, client: Any, index: int, count: int):
         self.client, self.index, self.count = client, index, count
-        self.failing = False
+        self.ending = threading.Lock()  # taken for good by whatever ends this process first, and says why
         self.heard = threading.Event()
         self.uses: collections.Counter[str] = collections.Counter()
 
@@ -266,7 +266,7 @@ def _end_with_others(job: _Job) -> None:
         said = job.client.blocking_key_value_get(_FAILED, 10**9)
     except Exception:  # noqa: BLE001 - process 0 is gone, and JAX ends this process
         return
-    if job.failing or not said:
+    if not said or not job.ending.acquire(blocking=False):
         return
     job.heard.set()
     code, _, line = said.partition(" ")
@@ -275,8 +275,9 @@ def _end_with_others(job: _Job) -> None:
 
 
 def _tell_others(job: _Job, code: int, error: BaseException) -> None:
-    """Lets the others know that this process ends, and why."""
-    job.failing = True
+    """Lets the others know that this process ends, and why; does not return where it ends already with another."""
+    if not job.ending.acquire(blocking=False):
+        threading.Event().wait()
     told = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, UserError):
         told = f"{type(error).__name__}: {told}"[:500]

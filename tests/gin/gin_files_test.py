@@ -174,7 +174,7 @@ def test_a_run_starts_from_one_other_run_in_one_way():
         ("STEPP=5", "no macro STEPP; did you mean STEPS"),
         ("STEPS", "MACRO=VALUE"),
         ("SCHEDULE=linear", "rsqrt, cosine, constant; change SCHEDULE"),
-        ("STRIDES=(2,4)", "2 strides need 3 widths, not (64, 128, 256, 512); change STRIDES"),
+        ("STRIDES=(2,4)", "2 strides need 3 widths, not (96, 128, 192, 192); change STRIDES"),
         ("RESUME=maybe", "auto, force or never"),
         ("START_LATENTS=100", "START_LATENTS is 100, but 1024 entries"),
         ("RESIDUAL_UNIT=half", "RESIDUAL_UNIT is 'half', but takes full or separable"),
