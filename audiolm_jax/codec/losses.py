@@ -18,7 +18,7 @@ Window = Annotated[int, Range(4, multiple_of=4)]  # in samples; hops are a quart
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Weight of each term of the generator's loss; a spectral term of weight 0 is not computed.
+    """Weight of each term of the generator's loss; a term of spectra or waveforms of weight 0 is not computed.
 
     The defaults are ours, for small budgets: every term is a mean of bounded size, so that fixed weights hold for any
     crop and batch. SoundStream's are reconstruction and adversarial 1, feature 100 of absolute features, and none of
@@ -46,9 +46,9 @@ class LossWeights:
     relative_features: bool = True
 
     def total(self, terms: dict[str, jax.Array]) -> jax.Array:
-        """The loss of terms by their names in the metrics; what is no term of it counts nothing."""
-        weights = dataclasses.asdict(self)
-        return sum(weights[name] * term for name, term in terms.items() if name in weights)
+        """The loss of terms by their names in the metrics; "sdr_db" is watched only."""
+        weights = dataclasses.asdict(self) | {"sdr_db": 0.0}
+        return sum(weights[name] * term for name, term in terms.items())
 
 
 @dataclasses.dataclass(frozen=True)

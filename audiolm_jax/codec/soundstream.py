@@ -36,7 +36,7 @@ class SoundStreamConfig:
             before any residual unit. 1 is the paper's, whose first units run on every sample; with 16 they run a
             thousand times a second, and the codec takes a fraction of the arithmetic (Lyra V2 is built so).
         stem: "waveform", the paper's; "spectrum", analysis and synthesis in windows of four `stem_stride` in place of
-            the first and last layer (see `codec.spectral_stem`).
+            the first and last layer (see `codec.spectral_stem`), with which the decoder looks three of them ahead.
         residual_unit: "full", the paper's; "separable", a depthwise dilated layer of kernel 3 and a pointwise one.
         main_path: "elu", the paper's, bends the signal before every layer that changes the rate; "linear" does not, and
             these layers start orthogonal: only the residual units bend, and the codec conveys the signal from the first
