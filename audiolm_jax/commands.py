@@ -32,7 +32,7 @@ def train(args: Namespace) -> int:
 
 def describe_experiment(experiment: str, overrides: list[str]) -> str:
     """The macros of an experiment, with their values and what they mean."""
-    from audiolm_jax.training.macro_list import in_words
+    from audiolm_jax.training.macros.macro_list import in_words
 
     return in_words(experiment, overrides)
 
@@ -104,11 +104,11 @@ def _check_shared(folder: str) -> None:
 def _tokenize(args: Namespace, process_index: int, process_count: int) -> int:
     """`tokenize` in one process of its job."""
     from audiolm_jax.bundle import Bundle
-    from audiolm_jax.data.corpora import open_corpus
+    from audiolm_jax.data.corpora.corpora import open_corpus
     from audiolm_jax.object_storage import fetch_folder
-    from audiolm_jax.tokens.extract import extract
+    from audiolm_jax.tokens.extraction.extract import extract
+    from audiolm_jax.tokens.extraction.shard_work import WorkSettings
     from audiolm_jax.tokens.manifest import InputEntry
-    from audiolm_jax.tokens.shard_work import WorkSettings
     from audiolm_jax.tokens.tokenizers import Tokenizers
 
     corpus = open_corpus(
@@ -124,11 +124,11 @@ def _tokenize(args: Namespace, process_index: int, process_count: int) -> int:
 
     def engine(plans):
         if args.engine == "jax":
-            from audiolm_jax.tokens.device_engine import run_on_devices
+            from audiolm_jax.tokens.extraction.device_engine import run_on_devices
 
             run_on_devices(plans, tokenizers, sizes, settings, process_index, process_count)
         else:
-            from audiolm_jax.tokens.beam_engine import run_on_beam
+            from audiolm_jax.tokens.extraction.beam_engine import run_on_beam
 
             bundle_dir = args.bundle if is_remote(args.bundle) else str(bundle.path)
             load_in_worker = functools.partial(_load_tokenizers, bundle_dir)
@@ -247,8 +247,8 @@ def codec(args: Namespace) -> int:
     from audiolm_jax.audio import Waveform, check_output_suffix, encode_for, read_audio
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.codec.chunked import DEFAULT_CHUNK_SECONDS, decode_chunked, encode_chunked
-    from audiolm_jax.evaluation.signal_quality import si_sdr_db
-    from audiolm_jax.pretrained.imported_model import is_imported
+    from audiolm_jax.evaluation.sound.signal_quality import si_sdr_db
+    from audiolm_jax.pretrained.files.imported_model import is_imported
     from audiolm_jax.pretrained.loaded import LoadedCodec, load
 
     output = check_output_suffix(args.output)
@@ -300,8 +300,8 @@ def codec(args: Namespace) -> int:
 
 def import_model(args: Namespace) -> int:
     """Takes a published model from its Hugging Face folder, or from Lyra's files."""
-    from audiolm_jax.pretrained.description import describe, describe_in_words
-    from audiolm_jax.pretrained.imported_model import check_output, read_huggingface, write_imported
+    from audiolm_jax.pretrained.files.description import describe, describe_in_words
+    from audiolm_jax.pretrained.files.imported_model import check_output, read_huggingface, write_imported
 
     # Before gigabytes are read.
     outputs.check_folder(args.output, arguments.inputs(args))
@@ -325,8 +325,8 @@ def import_model(args: Namespace) -> int:
 
 def export_model(args: Namespace) -> int:
     """Writes an imported model back as a Hugging Face folder."""
-    from audiolm_jax.pretrained.export import check_output, export_huggingface
-    from audiolm_jax.pretrained.imported_model import read_imported, read_imported_manifest
+    from audiolm_jax.pretrained.files.export import check_output, export_huggingface
+    from audiolm_jax.pretrained.files.imported_model import read_imported, read_imported_manifest
 
     read_imported_manifest(args.model)
     outputs.check_folder(args.output, arguments.inputs(args))
@@ -440,8 +440,8 @@ def evaluate(args: Namespace) -> int:
 def info(args: Namespace) -> int:
     """Tells what is in a bundle, or in an imported model."""
     from audiolm_jax import bundle
-    from audiolm_jax.pretrained import description
-    from audiolm_jax.pretrained.imported_model import is_imported, read_imported
+    from audiolm_jax.pretrained.files import description
+    from audiolm_jax.pretrained.files.imported_model import is_imported, read_imported
 
     told, teller = (
         (read_imported(args.bundle), description)

@@ -1,6 +1,6 @@
 """Ranges of numbers as annotations: `steps: Count` is a whole number of at least 1.
 
-They stand where a person reads what a setting is; `training.settings` holds what a gin file sets to them.
+They stand where a person reads what a setting is; `training.macros.settings` holds what a gin file sets to them.
 """
 
 import dataclasses

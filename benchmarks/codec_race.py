@@ -42,18 +42,18 @@ from audiolm_jax.audio import Waveform, read_audio, resample, write_audio  # noq
 from audiolm_jax.bundle.tokenizer_dirs import codec_of  # noqa: E402
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked  # noqa: E402
 from audiolm_jax.errors import UserError  # noqa: E402
-from audiolm_jax.evaluation import word_error  # noqa: E402
-from audiolm_jax.evaluation.asr import load_recogniser  # noqa: E402
-from audiolm_jax.evaluation.codec_fidelity import MAX_SECONDS, MIN_SECONDS  # noqa: E402
+from audiolm_jax.evaluation.generated.samples import usable  # noqa: E402
 from audiolm_jax.evaluation.pairs import compare, mean_figures  # noqa: E402
 from audiolm_jax.evaluation.recordings import DataSettings, Recording, shared_out  # noqa: E402
-from audiolm_jax.evaluation.samples import usable  # noqa: E402
-from audiolm_jax.evaluation.words_changed import words_changed  # noqa: E402
+from audiolm_jax.evaluation.sound.codec_fidelity import MAX_SECONDS, MIN_SECONDS  # noqa: E402
+from audiolm_jax.evaluation.words import word_error
+from audiolm_jax.evaluation.words.asr import load_recogniser  # noqa: E402
+from audiolm_jax.evaluation.words.words_changed import words_changed  # noqa: E402
 from audiolm_jax.files import replace_file  # noqa: E402
-from audiolm_jax.training import configuration  # noqa: E402
 from audiolm_jax.training.experiment import load  # noqa: E402
 from audiolm_jax.training.logging import read_metrics  # noqa: E402
-from audiolm_jax.training.work_directory import WorkDirectory  # noqa: E402
+from audiolm_jax.training.macros import configuration
+from audiolm_jax.training.saved.work_directory import WorkDirectory  # noqa: E402
 
 NAME = Path(__file__).name
 ROOT = Path(__file__).resolve().parents[1]

@@ -82,7 +82,7 @@ def peak_megabytes() -> int:
 
 def scan(folder: Path) -> dict[str, object]:
     """Figures of one start of a training or an extraction."""
-    from audiolm_jax.data.corpora import open_corpus
+    from audiolm_jax.data.corpora.corpora import open_corpus
 
     started = time.perf_counter()
     corpus = open_corpus("unlab-600", folder / "unlab", cache_dir=folder / "cache")
@@ -93,7 +93,7 @@ def scan(folder: Path) -> dict[str, object]:
 
 def plan(folder: Path) -> dict[str, object]:
     """Figures of going through all inputs once."""
-    from audiolm_jax.data.corpora import open_corpus
+    from audiolm_jax.data.corpora.corpora import open_corpus
 
     files = open_corpus("unlab-600", folder / "unlab", cache_dir=folder / "cache").source_files()
     started = time.perf_counter()
@@ -119,8 +119,8 @@ def crop(folder: Path) -> None:
     """Figures of a crop of a second out of several kinds of recordings, in time of the processor."""
     import soundfile
 
-    from audiolm_jax.data.sample_cache import SampleCache
-    from audiolm_jax.data.utterances import Utterance
+    from audiolm_jax.data.corpora.sample_cache import SampleCache
+    from audiolm_jax.data.corpora.utterances import Utterance
 
     cache = SampleCache(RATE_HZ, 0)
     uniforms = np.random.default_rng(0).uniform(size=40).tolist()

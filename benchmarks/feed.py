@@ -91,7 +91,7 @@ def peak_mb() -> float:
 
 def start(folder: Path) -> dict:
     """Opens the feed of the coarse stage on a folder, and takes one batch."""
-    from audiolm_jax.data.feed import TokenFeed
+    from audiolm_jax.data.feed.feed import TokenFeed
 
     imports_mb, begin = peak_mb(), time.perf_counter()
     feed = TokenFeed((str(folder),), stages()[1], BATCH_SIZE)
@@ -117,7 +117,7 @@ def start(folder: Path) -> dict:
 
 def throughput(folder: Path, stage, step_seconds: float, workers: int, threads: int, seconds: float) -> dict:
     """Reads one host's rows for so long."""
-    from audiolm_jax.data.feed import TokenFeed
+    from audiolm_jax.data.feed.feed import TokenFeed
 
     feed = TokenFeed((str(folder),), stage, BATCH_SIZE, num_threads=threads, num_workers=workers)
     batches = feed.batches(feed.initial_cursor(), range(BATCH_SIZE // HOSTS))

@@ -37,8 +37,8 @@ from audiolm_jax.semantic import w2v_bert
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.tokens.records import TokenRecord, encode_record, write_records
 from audiolm_jax.training import experiment
-from audiolm_jax.training.checkpoints import Checkpoints
 from audiolm_jax.training.learner import phase_of, step_of_phase
+from audiolm_jax.training.saved.checkpoints import Checkpoints
 
 SECTIONS = ("storage", "extraction", "training", "machines", "checkpoints")
 HOURS = 60_000

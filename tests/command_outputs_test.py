@@ -11,10 +11,10 @@ import pytest
 from audiolm_jax import arguments, cli, commands, outputs
 from audiolm_jax.audio import Waveform, read_audio, write_audio
 from audiolm_jax.bundle import Bundle, export_bundle
-from audiolm_jax.evaluation import report
+from audiolm_jax.evaluation.report import report
 from audiolm_jax.generation.pipeline import AudioLM, Request
 from audiolm_jax.listening_page import generation_page
-from audiolm_jax.pretrained.imported_model import read_huggingface, write_imported
+from audiolm_jax.pretrained.files.imported_model import read_huggingface, write_imported
 from tests.cli_test import ROOT, assert_one_line_mistake, babble, run
 from tests.tiny_system import tiny_system, tiny_tokenizers
 
@@ -128,7 +128,7 @@ def test_a_disk_that_refuses_is_told_before_the_work(capsys, here, monkeypatch, 
     def loaded(*_, **__):
         raise AssertionError("the work has begun")
 
-    for work in ("audiolm_jax.audio.read_audio", "audiolm_jax.pretrained.imported_model.read_imported"):
+    for work in ("audiolm_jax.audio.read_audio", "audiolm_jax.pretrained.files.imported_model.read_imported"):
         monkeypatch.setattr(work, loaded)
     monkeypatch.setattr(Bundle, "load", loaded)
     if disk_is == "read-only":

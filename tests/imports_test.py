@@ -47,7 +47,7 @@ LEAVES = {
     "archive",
     "array_file",
     "training.state",
-    "training.optimizers",
+    "training.optimization.optimizers",
     "training.learner",
 }
 PARALLEL_IMPORTERS = {
@@ -159,14 +159,14 @@ def test_public_names_resolve():
 def test_all_but_the_training_data_imports_without_the_extras():
     """TensorFlow and the rest of the extras are hidden; what generation, bundles and evaluation need must import."""
     needs_extras = {
-        "data.audio_tasks",
-        "data.builders",
-        "data.example_source",
+        "data.seqio.audio_tasks",
+        "data.seqio.builders",
+        "data.seqio.example_source",
         "data.prepare",
-        "data.prepared",
-        "data.tasks",
-        "tokens.beam_engine",
-        "tokens.beam_worker",
+        "data.seqio.prepared",
+        "data.seqio.tasks",
+        "tokens.extraction.beam_engine",
+        "tokens.extraction.beam_worker",
     }
     names = [f"audiolm_jax.{name}" for name in MODULES if name and name not in needs_extras]
     run_python(

@@ -10,11 +10,11 @@ from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, read_audio, write_audio
 from audiolm_jax.bundle import describe
 from audiolm_jax.bundle.workdirs import export_system, export_tokenizers
-from audiolm_jax.data.corpora import FolderCorpus
+from audiolm_jax.data.corpora.corpora import FolderCorpus
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import codec_exam, codec_fidelity
+from audiolm_jax.evaluation.sound import codec_exam, codec_fidelity
 from audiolm_jax.tokens.manifest import read_manifest
-from audiolm_jax.training.checkpoints import load_params
+from audiolm_jax.training.saved.checkpoints import load_params
 
 RATE_HZ = 16_000
 ENCODER = (

@@ -3,7 +3,7 @@
 import pytest
 
 from audiolm_jax import object_storage
-from audiolm_jax.data.corpora import FolderCorpus
+from audiolm_jax.data.corpora.corpora import FolderCorpus
 from audiolm_jax.errors import UserError
 from audiolm_jax.object_storage import any_path, check_access, fetch_folder, is_remote
 from audiolm_jax.tokens.manifest import read_manifest, read_speakers

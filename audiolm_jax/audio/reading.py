@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from audiolm_jax.audio.decoder import Decoder
+from audiolm_jax.audio.formats.decoder import Decoder
 from audiolm_jax.audio.mixdown import Mixdown, find_mixdown
 from audiolm_jax.audio.resampling import resample
 from audiolm_jax.audio.sound import Sound, read_sound

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from audiolm_jax.audio import flac, pcm_files
 from audiolm_jax.audio.contents import Contents, no_samples
-from audiolm_jax.audio.decoder import Decoder, opened
-from audiolm_jax.audio.mp3 import read_mp3
-from audiolm_jax.audio.ogg import read_ogg
+from audiolm_jax.audio.formats import flac, pcm_files
+from audiolm_jax.audio.formats.decoder import Decoder, opened
+from audiolm_jax.audio.formats.mp3 import read_mp3
+from audiolm_jax.audio.formats.ogg import read_ogg
+from audiolm_jax.audio.formats.tags import without_tags
+from audiolm_jax.audio.formats.wav import read_wav
 from audiolm_jax.audio.resampling import HIGHEST_RATE_HZ
 from audiolm_jax.audio.source import Source
-from audiolm_jax.audio.tags import without_tags
-from audiolm_jax.audio.wav import read_wav
 from audiolm_jax.errors import UserError
 
 LOWEST_RATE_HZ = 1_000

@@ -88,7 +88,7 @@ class Manifest:
         codec, semantic: the tokenizers.
         language_models: by stage name; empty for tokenizers alone.
         files: every other file of the folder by name.
-        metrics: figures on held-out speakers, see `evaluation.report.manifest_metrics`.
+        metrics: figures on held-out speakers, see `evaluation.report.report.manifest_metrics`.
         classifiers: by name, see `CLASSIFIER_NAMES`; bundles that were written without any have no such entry.
         provenance: what it was made of: {"data": [...], "steps": {...}, "versions": {...}, ...}, values of plain JSON.
     """

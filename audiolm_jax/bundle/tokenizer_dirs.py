@@ -7,7 +7,7 @@ from typing import Any
 from audiolm_jax.codec.learner import SoundStreamLearner, exported_params
 from audiolm_jax.codec.soundstream import SoundStream
 from audiolm_jax.errors import UserError
-from audiolm_jax.pretrained.imported_model import (
+from audiolm_jax.pretrained.files.imported_model import (
     ImportedManifest,
     ImportedModel,
     is_imported,
@@ -18,8 +18,9 @@ from audiolm_jax.pretrained.kind import CODEC, ENCODER
 from audiolm_jax.pretrained.loaded import semantic_config, semantic_params
 from audiolm_jax.semantic.kmeans_learner import KMeansLearner
 from audiolm_jax.semantic.tokenizer import SemanticTokenizer
-from audiolm_jax.training import configuration, experiment
-from audiolm_jax.training.checkpoints import load_params
+from audiolm_jax.training import experiment
+from audiolm_jax.training.macros import configuration
+from audiolm_jax.training.saved.checkpoints import load_params
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

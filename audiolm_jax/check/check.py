@@ -34,7 +34,8 @@ from audiolm_jax.check.work import program_work
 from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.parallel.mesh import make_mesh
 from audiolm_jax.parallel.topology import Topology, open_topology, parse_topology
-from audiolm_jax.training import configuration, experiment
+from audiolm_jax.training import experiment
+from audiolm_jax.training.macros import configuration
 from audiolm_jax.training.program import make_program
 
 NO_DATA = "no_data"

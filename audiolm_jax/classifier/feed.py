@@ -8,7 +8,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from audiolm_jax.data.batches import (
+from audiolm_jax.data.corpora.corpora import FolderCorpus, Utterance
+from audiolm_jax.data.corpora.sample_cache import SampleCache
+from audiolm_jax.data.feed.batches import (
     Batch,
     BatchShapes,
     Cursor,
@@ -18,9 +20,7 @@ from audiolm_jax.data.batches import (
     finite_batches,
     initial_cursor,
 )
-from audiolm_jax.data.corpora import FolderCorpus, Utterance
-from audiolm_jax.data.order import ExampleOrder, hash_bits, hash_uniform, speaker_ids
-from audiolm_jax.data.sample_cache import SampleCache
+from audiolm_jax.data.feed.order import ExampleOrder, hash_bits, hash_uniform, speaker_ids
 from audiolm_jax.errors import UserError
 from audiolm_jax.ranges import Count, Positive, Share, Whole
 

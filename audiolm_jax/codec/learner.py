@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from audiolm_jax.codec import losses, quantizer
-from audiolm_jax.codec.discriminators import Discriminators
+from audiolm_jax.codec.adversary.discriminators import Discriminators
 from audiolm_jax.codec.losses import LossWeights, SpectralScales
 from audiolm_jax.codec.quantizer import QuantizerSettings
 from audiolm_jax.codec.soundstream import Decoder, Encoder, SoundStream, SoundStreamConfig

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax import spectral
-from audiolm_jax.codec.conv1d import Judgement
+from audiolm_jax.codec.adversary.conv1d import Judgement
 from audiolm_jax.errors import UserError
 from audiolm_jax.ranges import Count, NotNegative, Range
 

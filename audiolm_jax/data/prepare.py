@@ -15,9 +15,8 @@ from collections.abc import Sequence
 import tensorflow_datasets as tfds
 
 # Importing it registers the builders.
-from audiolm_jax.data import builders  # noqa: F401
 from audiolm_jax.errors import UserError
-from audiolm_jax.tokens.beam_engine import beam_options
+from audiolm_jax.tokens.extraction.beam_engine import beam_options
 
 
 def prepare(

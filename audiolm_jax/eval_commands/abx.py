@@ -41,8 +41,8 @@ def add_arguments(parser) -> None:
 def run(args):
     """The measurement."""
     from audiolm_jax.bundle import Bundle
-    from audiolm_jax.evaluation.abx import AbxSettings, measure
-    from audiolm_jax.evaluation.frame_features import bundle_features, folder_features
+    from audiolm_jax.evaluation.abx.abx import AbxSettings, measure
+    from audiolm_jax.evaluation.abx.frame_features import bundle_features, folder_features
 
     settings = AbxSettings(args.max_group_size, args.max_x_across, args.seed, args.distance)
     given = None if args.feature_seconds is None else _seconds(args.feature_seconds)

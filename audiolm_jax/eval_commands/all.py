@@ -39,9 +39,9 @@ def run(args) -> int:
     from pathlib import Path
 
     from audiolm_jax.bundle import Bundle
-    from audiolm_jax.evaluation.report import make_report
-    from audiolm_jax.evaluation.report_markdown import paper_table
-    from audiolm_jax.evaluation.report_plan import FULL, QUICK, ReportSettings
+    from audiolm_jax.evaluation.report.report import make_report
+    from audiolm_jax.evaluation.report.report_markdown import paper_table
+    from audiolm_jax.evaluation.report.report_plan import FULL, QUICK, ReportSettings
     from audiolm_jax.outputs import write_results
 
     extent = QUICK if args.quick else FULL

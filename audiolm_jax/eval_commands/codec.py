@@ -41,8 +41,8 @@ def run(args):
 
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.errors import UserError
-    from audiolm_jax.evaluation import codec_fidelity, codec_words
     from audiolm_jax.evaluation.heldout import heldout_claim
+    from audiolm_jax.evaluation.sound import codec_fidelity, codec_words
 
     if args.asr is not None and args.output is None:
         raise UserError("--output is missing: the folder where the decoded recordings go, and what was heard in them")
@@ -66,6 +66,6 @@ def _recogniser(name):
     """Who listens; what is missing for that is told before anything that takes long."""
     import jiwer  # noqa: F401
 
-    from audiolm_jax.evaluation.asr import load_recogniser
+    from audiolm_jax.evaluation.words.asr import load_recogniser
 
     return load_recogniser(name)

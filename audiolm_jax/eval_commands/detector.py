@@ -25,16 +25,16 @@ def run(args):
     """The measurement."""
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.errors import UserError
-    from audiolm_jax.evaluation import detector
-    from audiolm_jax.evaluation.heldout import heldout_claim
-    from audiolm_jax.evaluation.samples import (
+    from audiolm_jax.evaluation.generated.samples import (
         CONTINUATION,
         RECONSTRUCTION,
         SampleSettings,
         choose_recordings,
         make_samples,
     )
-    from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
+    from audiolm_jax.evaluation.heldout import heldout_claim
+    from audiolm_jax.evaluation.voice import detector
+    from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
 
     if bool(args.files) == bool(args.data):
         raise UserError("give files, for a probability each, or --data, for the detector's accuracy")

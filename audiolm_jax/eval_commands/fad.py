@@ -24,9 +24,9 @@ def run(args):
 
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.errors import UserError
-    from audiolm_jax.evaluation.embeddings import embed_recordings, holds_embeddings, read_embeddings
-    from audiolm_jax.evaluation.frechet import measure
     from audiolm_jax.evaluation.recordings import find_recordings
+    from audiolm_jax.evaluation.sound.embeddings import embed_recordings, holds_embeddings, read_embeddings
+    from audiolm_jax.evaluation.sound.frechet import measure
 
     folders = (args.reference, args.generated)
     ready = [holds_embeddings(folder) for folder in folders]

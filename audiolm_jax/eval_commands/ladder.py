@@ -29,11 +29,11 @@ def run(args):
     from pathlib import Path
 
     from audiolm_jax.bundle import Bundle
-    from audiolm_jax.evaluation import ladder
-    from audiolm_jax.evaluation.asr import load_recogniser
+    from audiolm_jax.evaluation.generated import ladder
+    from audiolm_jax.evaluation.generated.samples import SampleSettings, choose_recordings, make_samples
     from audiolm_jax.evaluation.heldout import heldout_claim
-    from audiolm_jax.evaluation.samples import SampleSettings, choose_recordings, make_samples
-    from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
+    from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
+    from audiolm_jax.evaluation.words.asr import load_recogniser
 
     bundle = Bundle.load(args.bundle)
     classifier = None if args.classifier is None else TrainedClassifier.load(args.classifier)

@@ -31,9 +31,9 @@ def run(args):
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.errors import UserError
     from audiolm_jax.evaluation.heldout import heldout_claim, token_claim
-    from audiolm_jax.evaluation.perplexity import measure
+    from audiolm_jax.evaluation.language.perplexity import measure
+    from audiolm_jax.evaluation.language.token_records import read_records, tokenize_all
     from audiolm_jax.evaluation.recordings import shared_out
-    from audiolm_jax.evaluation.token_records import read_records, tokenize_all
 
     if bool(args.data) == bool(args.tokens):
         raise UserError("give --data with recordings, or --tokens with token records")

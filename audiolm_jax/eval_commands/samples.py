@@ -34,9 +34,9 @@ def add_arguments(parser) -> None:
 def run(args):
     """Makes them, and counts them."""
     from audiolm_jax.bundle import Bundle
+    from audiolm_jax.evaluation.generated.samples import SampleSettings, choose_recordings, make_samples
     from audiolm_jax.evaluation.heldout import heldout_claim
     from audiolm_jax.evaluation.measurement import Measurement, versions
-    from audiolm_jax.evaluation.samples import SampleSettings, choose_recordings, make_samples
 
     settings = SampleSettings(args.num_samples, args.prompt_seconds, args.seconds, args.seed, args.temperature)
     bundle, data = Bundle.load(args.bundle), data_of(args)

@@ -44,9 +44,9 @@ def run(args):
     """The measurement; the figure, the table and the JSON of all rows go to --output."""
     from pathlib import Path
 
-    from audiolm_jax.evaluation.abx import AbxSettings
-    from audiolm_jax.evaluation.layer_features import TrainedEncoder, parse_layers
-    from audiolm_jax.evaluation.layer_sweep import SweepSettings, sweep
+    from audiolm_jax.evaluation.abx.abx import AbxSettings
+    from audiolm_jax.evaluation.layers.layer_features import TrainedEncoder, parse_layers
+    from audiolm_jax.evaluation.layers.layer_sweep import SweepSettings, sweep
 
     settings = SweepSettings(
         item=Path(args.item),

@@ -29,8 +29,8 @@ def run(args):
     """The measurement."""
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.errors import UserError
-    from audiolm_jax.evaluation import speaker
-    from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
+    from audiolm_jax.evaluation.voice import speaker
+    from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
 
     classifier = None if args.classifier is None else TrainedClassifier.load(args.classifier)
     if args.reference or args.compare:
@@ -49,9 +49,7 @@ def _measure_samples(args, classifier):
     The recordings that the classifier itself did not hear in training are measured too, with their reconstructions.
     """
     from audiolm_jax.bundle import Bundle
-    from audiolm_jax.evaluation import speaker
-    from audiolm_jax.evaluation.heldout import heldout_claim
-    from audiolm_jax.evaluation.samples import (
+    from audiolm_jax.evaluation.generated.samples import (
         ACOUSTIC,
         CONTINUATION,
         ORIGINAL,
@@ -60,7 +58,9 @@ def _measure_samples(args, classifier):
         choose_recordings,
         make_samples,
     )
-    from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
+    from audiolm_jax.evaluation.heldout import heldout_claim
+    from audiolm_jax.evaluation.voice import speaker
+    from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
 
     bundle, data = Bundle.load(args.bundle), data_of(args)
     claim = heldout_claim(bundle, data).required()

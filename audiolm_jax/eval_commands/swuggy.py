@@ -34,9 +34,9 @@ def run(args):
 def measure_task(args, task: str):
     """The measurement of either task."""
     from audiolm_jax.errors import UserError
-    from audiolm_jax.evaluation.gold import read_gold
-    from audiolm_jax.evaluation.scores import read_scores
-    from audiolm_jax.evaluation.spot_the_word import measure
+    from audiolm_jax.evaluation.language.gold import read_gold
+    from audiolm_jax.evaluation.language.scores import read_scores
+    from audiolm_jax.evaluation.language.spot_the_word import measure
 
     if args.scores and args.output:
         raise UserError("--output keeps the scores that --wavs or --tokens make; leave it out with --scores")
@@ -45,8 +45,8 @@ def measure_task(args, task: str):
         return measure(task, gold, read_scores(args.scores), seed=args.seed)
 
     from audiolm_jax.bundle import Bundle
-    from audiolm_jax.evaluation.likelihood import score_folder, score_records
-    from audiolm_jax.evaluation.token_records import read_records
+    from audiolm_jax.evaluation.language.likelihood import score_folder, score_records
+    from audiolm_jax.evaluation.language.token_records import read_records
 
     bundle = Bundle.load(args.bundle)
     if args.wavs:

@@ -45,9 +45,9 @@ def add_arguments(parser) -> None:
 def run(args):
     """The measurement, and with --merge the bundle's new temperatures."""
     from audiolm_jax.bundle import Bundle, with_temperature
-    from audiolm_jax.evaluation.asr import load_recogniser
+    from audiolm_jax.evaluation.generated.temperatures import GRID, TemperatureSettings, measure
     from audiolm_jax.evaluation.heldout import heldout_claim
-    from audiolm_jax.evaluation.temperatures import GRID, TemperatureSettings, measure
+    from audiolm_jax.evaluation.words.asr import load_recogniser
 
     settings = TemperatureSettings(
         args.grid or GRID, args.prompt_seconds, args.seconds, args.max_recordings, args.seed

@@ -59,9 +59,9 @@ def run(args):
 def _measure_recordings(args):
     from pathlib import Path
 
-    from audiolm_jax.evaluation.asr import load_recogniser
     from audiolm_jax.evaluation.recordings import find_recordings, shared_out
-    from audiolm_jax.evaluation.word_error import measure_recordings, with_transcripts
+    from audiolm_jax.evaluation.words.asr import load_recogniser
+    from audiolm_jax.evaluation.words.word_error import measure_recordings, with_transcripts
 
     recogniser = load_recogniser(args.asr)
     recordings = find_recordings([args.audio], transcripts=args.transcripts, unseen=True)
@@ -77,11 +77,18 @@ def _measure_protocol(args):
 
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.errors import UserError
-    from audiolm_jax.evaluation.asr import load_recogniser
+    from audiolm_jax.evaluation.generated.samples import (
+        ACOUSTIC,
+        ORIGINAL,
+        RECONSTRUCTION,
+        SampleSettings,
+        make_samples,
+        usable,
+    )
     from audiolm_jax.evaluation.heldout import heldout_claim
     from audiolm_jax.evaluation.recordings import shared_out
-    from audiolm_jax.evaluation.samples import ACOUSTIC, ORIGINAL, RECONSTRUCTION, SampleSettings, make_samples, usable
-    from audiolm_jax.evaluation.word_error import measure, with_transcripts
+    from audiolm_jax.evaluation.words.asr import load_recogniser
+    from audiolm_jax.evaluation.words.word_error import measure, with_transcripts
 
     recogniser = load_recogniser(args.asr)  # first, because generation takes long and this may be refused
     bundle, data = Bundle.load(args.bundle), data_of(args)

@@ -53,12 +53,12 @@ def run(args):
     from pathlib import Path
 
     from audiolm_jax.bundle import Bundle
-    from audiolm_jax.evaluation.asr import load_recogniser
-    from audiolm_jax.evaluation.closed_language import CONTINUATION, RECONSTRUCTION, TRUE, UNRELATED, measure
+    from audiolm_jax.evaluation.generated.samples import SampleSettings, choose_recordings, make_samples
+    from audiolm_jax.evaluation.generated.true_continuations import cut_prompts
     from audiolm_jax.evaluation.heldout import heldout_claim
-    from audiolm_jax.evaluation.samples import SampleSettings, choose_recordings, make_samples
-    from audiolm_jax.evaluation.true_continuations import cut_prompts
-    from audiolm_jax.evaluation.vocabulary import Vocabulary
+    from audiolm_jax.evaluation.language.closed_language import CONTINUATION, RECONSTRUCTION, TRUE, UNRELATED, measure
+    from audiolm_jax.evaluation.language.vocabulary import Vocabulary
+    from audiolm_jax.evaluation.words.asr import load_recogniser
 
     kinds = _kinds(args.kinds)
     lengths = (args.prompt_seconds, args.seconds)
@@ -115,7 +115,7 @@ def _kinds(text: str) -> list[str]:
 
 def _embedder(classifier: str | None, bundle):
     """The network that tells voices apart, None where there is none."""
-    from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
+    from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
 
     if classifier is not None:
         return TrainedClassifier.load(classifier)
@@ -125,8 +125,8 @@ def _embedder(classifier: str | None, bundle):
 def _unrelated(folder: str | None, min_seconds: float, max_seconds: float, count: int):
     """As many recordings of another kind as there are prompts, shared out among their speakers."""
     from audiolm_jax.errors import UserError
+    from audiolm_jax.evaluation.generated.samples import usable
     from audiolm_jax.evaluation.recordings import find_recordings, shared_out
-    from audiolm_jax.evaluation.samples import usable
 
     if folder is None:
         return []

@@ -9,10 +9,10 @@ from tqdm import tqdm
 
 from audiolm_jax.audio import Waveform, audio_files, read_audio, resample
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import signal_quality
 from audiolm_jax.evaluation.interval import by_unit, interval_settings, ratio_interval
 from audiolm_jax.evaluation.measurement import Measurement, exact_mean, versions
-from audiolm_jax.evaluation.visqol import (
+from audiolm_jax.evaluation.sound import signal_quality
+from audiolm_jax.evaluation.sound.visqol import (
     EXPONENTIAL,
     VISQOL_SAMPLE_RATE_HZ,
     check_mapping,

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from audiolm_jax.audio import Waveform, read_ranges
-from audiolm_jax.data.corpora import Corpus, open_corpora
-from audiolm_jax.data.order import hash_bits
-from audiolm_jax.data.utterances import Utterance
-from audiolm_jax.data.voice_activity import SEGMENT_SECONDS, Ranges
+from audiolm_jax.data.corpora.corpora import Corpus, open_corpora
+from audiolm_jax.data.corpora.utterances import Utterance
+from audiolm_jax.data.corpora.voice_activity import SEGMENT_SECONDS, Ranges
+from audiolm_jax.data.feed.order import hash_bits
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.transcripts import read_transcripts
+from audiolm_jax.evaluation.words.transcripts import read_transcripts
 from audiolm_jax.tokens.split import Split
 
 
@@ -66,7 +66,7 @@ class DataSettings:
     """Folders of recordings and how they are split: what `--data` and the flags beside it say.
 
     Attributes:
-        folders: opened as a training opens them, see `data.corpora.open_corpora`.
+        folders: opened as a training opens them, see `data.corpora.corpora.open_corpora`.
         corpus: the kind of all of them.
         heldout_speakers, split_seed: of the split, those of the training; 0 speakers: none is held out.
         segment_seconds: that Libri-Light and MAESTRO are cut into; the split does not depend on it.

@@ -24,7 +24,7 @@ class StageLearner:
     Attributes:
         stage: which stage.
         config: sizes of the Transformer.
-        optimizer: an optax transformation, for example `audiolm_jax.training.optimizers.adam(...)`.
+        optimizer: an optax transformation, for example `audiolm_jax.training.optimization.optimizers.adam(...)`.
     """
 
     stage: Stage

@@ -7,15 +7,15 @@
 from importlib import import_module
 
 _MODULE_OF_NAME = {
-    "ImportedModel": "audiolm_jax.pretrained.imported_model",
+    "ImportedModel": "audiolm_jax.pretrained.files.imported_model",
     "LoadedCodec": "audiolm_jax.pretrained.loaded",
     "LoadedEncoder": "audiolm_jax.pretrained.loaded",
-    "export_huggingface": "audiolm_jax.pretrained.export",
+    "export_huggingface": "audiolm_jax.pretrained.files.export",
     "load": "audiolm_jax.pretrained.loaded",
     "loaded": "audiolm_jax.pretrained.loaded",
-    "read_huggingface": "audiolm_jax.pretrained.imported_model",
-    "read_imported": "audiolm_jax.pretrained.imported_model",
-    "write_imported": "audiolm_jax.pretrained.imported_model",
+    "read_huggingface": "audiolm_jax.pretrained.files.imported_model",
+    "read_imported": "audiolm_jax.pretrained.files.imported_model",
+    "write_imported": "audiolm_jax.pretrained.files.imported_model",
 }
 
 __all__ = sorted(_MODULE_OF_NAME)

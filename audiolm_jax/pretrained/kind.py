@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from audiolm_jax.errors import UserError, shown
-from audiolm_jax.pretrained.weight_map import WeightMap
+from audiolm_jax.pretrained.files.weight_map import WeightMap
 
 CODEC, ENCODER = "codec", "encoder"
 # No number in a config.json is as great, no list of strides as long.
@@ -24,7 +24,7 @@ class Kind:
             for what we do not compute.
         weight_map: of a configuration.
         make: from a configuration to the object with the contract of `codec.contract.Codec` or
-            `semantic.encoder.Encoder`.
+            `semantic.network.encoder.Encoder`.
     """
 
     name: str

@@ -1,8 +1,12 @@
 """The kinds of published models that can be imported."""
 
 from audiolm_jax.errors import UserError, shown
-from audiolm_jax.pretrained import dac, encodec, hubert, lyra, mimi, w2v_bert2
+from audiolm_jax.pretrained.dac import dac
+from audiolm_jax.pretrained.encodec import encodec
 from audiolm_jax.pretrained.kind import Kind
+from audiolm_jax.pretrained.lyra import lyra
+from audiolm_jax.pretrained.mimi import mimi
+from audiolm_jax.pretrained.speech import hubert, w2v_bert2
 
 KINDS: tuple[Kind, ...] = (
     hubert.KIND, hubert.WAV2VEC2_KIND, w2v_bert2.KIND, encodec.KIND, dac.KIND, mimi.KIND, lyra.KIND

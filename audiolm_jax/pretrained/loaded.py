@@ -11,9 +11,9 @@ import numpy as np
 from audiolm_jax.codec.chunked import DEFAULT_CHUNK_SECONDS, decode_chunked, encode_chunked
 from audiolm_jax.codec.contract import Codec
 from audiolm_jax.errors import UserError
-from audiolm_jax.pretrained.imported_model import ImportedModel, is_imported, read_huggingface, read_imported
+from audiolm_jax.pretrained.files.imported_model import ImportedModel, is_imported, read_huggingface, read_imported
 from audiolm_jax.pretrained.kind import CODEC
-from audiolm_jax.semantic.encoder import Encoder
+from audiolm_jax.semantic.network.encoder import Encoder
 from audiolm_jax.semantic.tokenizer import SemanticTokenizer, SemanticTokenizerConfig
 
 # Of windows that attend to themselves only, when an encoder tokenizes; see `SemanticTokenizer`.
@@ -110,7 +110,7 @@ class LoadedEncoder:
     """An encoder with its weights, and centroids if it was imported with some.
 
     Attributes:
-        encoder: its functions, see `semantic.encoder.Encoder`.
+        encoder: its functions, see `semantic.network.encoder.Encoder`.
         params: its weights.
         licence, origin: of the weights.
         layer, centroids: int and float32[K, D] of its k-means, None without.

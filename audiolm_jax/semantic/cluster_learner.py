@@ -13,9 +13,9 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.ranges import NotNegative, Positive, Range
 from audiolm_jax.semantic import objectives
 from audiolm_jax.semantic.cluster_targets import Targets
-from audiolm_jax.semantic.conformer import Linear
-from audiolm_jax.semantic.front_end import SAMPLE_RATE_HZ
 from audiolm_jax.semantic.learner import EVAL_SEED, heldout_frames
+from audiolm_jax.semantic.network.conformer import Linear
+from audiolm_jax.semantic.network.front_end import SAMPLE_RATE_HZ
 from audiolm_jax.semantic.perturbation import Perturbation
 from audiolm_jax.semantic.w2v_bert import Masked, W2vBert, W2vBertConfig, num_frames, pad_to_frames
 from audiolm_jax.training.learner import Batch
@@ -68,7 +68,7 @@ class ClusterPredictionLearner:
     Attributes:
         config: the encoder. Of its objective the mask alone counts, and `code_dim` is the width of a class embedding.
         targets: which classes.
-        optimizer: see `training.optimizers`.
+        optimizer: see `training.optimization.optimizers`.
         perturbation: of what the encoder hears in training; the targets never hear it.
         head: "cosine" with learned embeddings, or "projection".
         temperature: that divides the cosine.
@@ -164,8 +164,8 @@ class ClusterPredictionLearner:
         return _metrics(scores, ids, masked, valid, weight) | {"loss": Metric(total=loss * weight, weight=weight)}
 
     def class_counts(self, state: TrainState, batch: Batch) -> tuple[list[objectives.ClassCounts], Metrics]:
-        """Of each codebook on masked frames of a held-out batch, and what else `evaluation.encoder_exam` takes from a
-        batch."""
+        """Of each codebook on masked frames of a held-out batch, and what else `evaluation.layers.encoder_exam` takes
+        from a batch."""
         scores, ids, masked, valid = self._evaluated(state, batch)
         counts = [objectives.class_counts(score, each, masked) for score, each in zip(scores, ids, strict=True)]
         return counts, {"masked_share": Metric(jnp.sum(masked), jnp.sum(valid))}

@@ -15,10 +15,16 @@ import jax.numpy as jnp
 from audiolm_jax.errors import UserError
 from audiolm_jax.ranges import Count, Whole
 from audiolm_jax.semantic import kmeans
-from audiolm_jax.semantic.encoder import Encoder
-from audiolm_jax.semantic.front_end import HOP_SAMPLES, MEL_HOP_SAMPLES, NUM_MELS, SAMPLE_RATE_HZ, log_mel_frames
 from audiolm_jax.semantic.loaded_params import loaded_params
 from audiolm_jax.semantic.mfcc import DIM, mfcc, pooled, row_standardised
+from audiolm_jax.semantic.network.encoder import Encoder
+from audiolm_jax.semantic.network.front_end import (
+    HOP_SAMPLES,
+    MEL_HOP_SAMPLES,
+    NUM_MELS,
+    SAMPLE_RATE_HZ,
+    log_mel_frames,
+)
 from audiolm_jax.semantic.objectives import unit
 
 _MELS_A_FRAME = HOP_SAMPLES // MEL_HOP_SAMPLES

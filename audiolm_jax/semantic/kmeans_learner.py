@@ -12,8 +12,8 @@ import numpy as np
 
 from audiolm_jax.ranges import Count, Range, Share
 from audiolm_jax.semantic import kmeans
-from audiolm_jax.semantic.encoder import whole_frames
 from audiolm_jax.semantic.loaded_params import loaded_params
+from audiolm_jax.semantic.network.encoder import whole_frames
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.training.learner import Batch
 from audiolm_jax.training.state import Metric, Metrics, TrainState

@@ -23,7 +23,8 @@ class W2vBertLearner:
 
     Attributes:
         config: the model.
-        optimizer: see `training.optimizers.adam`; the paper warms up to 2e-3 and decays with the inverse square root.
+        optimizer: see `training.optimization.optimizers.adam`; the paper warms up to 2e-3 and decays with
+            the inverse square root.
         remat: what the backward pass computes again: "none"; "full" keeps only the input of every conformer block.
         name: of the learner, in logs and folders.
     """
@@ -82,8 +83,8 @@ class W2vBertLearner:
         return _metrics(predictions, jnp.sum(valid).astype(jnp.float32))
 
     def class_counts(self, state: TrainState, batch: Batch) -> tuple[list[ClassCounts], Metrics]:
-        """Of the quantizer's codes on masked frames of a held-out batch, and what else `evaluation.encoder_exam` takes
-        from a batch."""
+        """Of the quantizer's codes on masked frames of a held-out batch, and what else `evaluation.layers.encoder_exam`
+        takes from a batch."""
         predictions, valid = self._evaluated(state, batch)
         metrics = _metrics(predictions, jnp.sum(valid).astype(jnp.float32))
         return [predictions.codes], {name: metrics[name] for name in ("contrastive_accuracy", "masked_share")}

@@ -12,7 +12,7 @@ from audiolm_jax import fingerprint
 from audiolm_jax.errors import UserError
 from audiolm_jax.ranges import Count, Whole
 from audiolm_jax.semantic import kmeans
-from audiolm_jax.semantic.encoder import Encoder
+from audiolm_jax.semantic.network.encoder import Encoder
 from audiolm_jax.semantic.w2v_bert import W2vBertConfig
 
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from audiolm_jax.errors import UserError
 from audiolm_jax.ranges import Count, NotNegative, Positive, Share, Whole
 from audiolm_jax.semantic import kmeans, objectives
-from audiolm_jax.semantic.conformer import ConformerStack, Linear
-from audiolm_jax.semantic.encoder import Encoder
-from audiolm_jax.semantic.front_end import HOP_SAMPLES, SAMPLE_RATE_HZ, FrontEnd
+from audiolm_jax.semantic.network.conformer import ConformerStack, Linear
+from audiolm_jax.semantic.network.encoder import Encoder
+from audiolm_jax.semantic.network.front_end import HOP_SAMPLES, SAMPLE_RATE_HZ, FrontEnd
 
 _QUANTIZER_START_ITERATIONS = 5
 

@@ -17,8 +17,8 @@ import numpy as np
 from etils import epath
 
 from audiolm_jax.errors import UserError, first_line, shown
+from audiolm_jax.tokens.extraction.part_files import part_file
 from audiolm_jax.tokens.packed_tokens import PackedTokens
-from audiolm_jax.tokens.part_files import part_file
 
 SCHEMA_VERSION = 2
 SPLITS = ("train", "heldout")

@@ -22,7 +22,7 @@ class Split:
     """What of one corpus was held out.
 
     Attributes:
-        kind: of the corpus, as `data.corpora.open_corpus` takes it.
+        kind: of the corpus, as `data.corpora.corpora.open_corpus` takes it.
         settings: that the split followed from, such as {"heldout_speakers": 20, "split_seed": 0}.
         num_train, num_heldout: files on either side.
         heldout: names of the speakers that are held out, or keys of the files where a speaker is on both sides; the

@@ -8,25 +8,26 @@ from typing import Any
 import gin
 
 from audiolm_jax.classifier.learner import ClipClassifierLearner
-from audiolm_jax.data.corpora import Corpus, open_corpora
-from audiolm_jax.data.feed import AudioFeed, TokenFeed
-from audiolm_jax.data.voice_activity import SEGMENT_SECONDS
+from audiolm_jax.data.corpora.corpora import Corpus, open_corpora
+from audiolm_jax.data.corpora.voice_activity import SEGMENT_SECONDS
+from audiolm_jax.data.feed.feed import AudioFeed, TokenFeed
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import MeshSizes
 from audiolm_jax.plain_json import to_plain
-from audiolm_jax.pretrained.imported_model import read_imported, read_imported_manifest
+from audiolm_jax.pretrained.files.imported_model import read_imported, read_imported_manifest
 from audiolm_jax.pretrained.kind import ENCODER
 from audiolm_jax.ranges import Positive, Whole
-from audiolm_jax.semantic.encoder import Encoder
+from audiolm_jax.semantic.network.encoder import Encoder
 from audiolm_jax.tokens.split import Split
-from audiolm_jax.training import configuration, loop
-from audiolm_jax.training.checkpoints import load_params
+from audiolm_jax.training import loop
 from audiolm_jax.training.examination import Examiner
 from audiolm_jax.training.learner import Learner
 from audiolm_jax.training.loop import Feed, RunOptions, Sampler
-from audiolm_jax.training.warm_start import WarmStart, continue_from, init_from
-from audiolm_jax.training.work_directory import WorkDirectory, fixed_lines
+from audiolm_jax.training.macros import configuration
+from audiolm_jax.training.saved.checkpoints import load_params
+from audiolm_jax.training.saved.warm_start import WarmStart, continue_from, init_from
+from audiolm_jax.training.saved.work_directory import WorkDirectory, fixed_lines
 
 # The shape of the w2v-BERT, in which k-means must agree with the training whose encoder it takes.
 _ENCODER_MACROS = frozenset({
@@ -96,7 +97,7 @@ def folder_corpora(
     segment_seconds: Positive = SEGMENT_SECONDS,
     cache_dir: str | None = None,
 ) -> tuple[Corpus, ...]:
-    """One corpus for each folder of audio; see `data.corpora.open_corpora` for the arguments.
+    """One corpus for each folder of audio; see `data.corpora.corpora.open_corpora` for the arguments.
 
     Raises:
       UserError: no folder is named, there is no such kind of corpus, or parts of Libri-Light are named one by one.

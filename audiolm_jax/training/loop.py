@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from audiolm_jax.data.batches import BatchShapes
+from audiolm_jax.data.feed.batches import BatchShapes
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import (
@@ -23,17 +23,17 @@ from audiolm_jax.parallel.mesh import (
 )
 from audiolm_jax.plain_json import to_plain
 from audiolm_jax.ranges import Count, NotNegative, Seed, Whole
-from audiolm_jax.training.broken_step import RecentSteps
-from audiolm_jax.training.checkpoints import Checkpoints
 from audiolm_jax.training.examination import EXAMINATION, Examiner
 from audiolm_jax.training.learner import Batch, Learner
 from audiolm_jax.training.logging import RunLog
+from audiolm_jax.training.optimization.broken_step import RecentSteps
 from audiolm_jax.training.program import make_program, sample_key
 from audiolm_jax.training.progress import Clock, FirstCalls, MetricTotals, StepBar
+from audiolm_jax.training.saved.checkpoints import Checkpoints
+from audiolm_jax.training.saved.warm_start import WarmStart
+from audiolm_jax.training.saved.work_directory import WorkDirectory
 from audiolm_jax.training.state import TrainState
 from audiolm_jax.training.stop_signal import StopSignal
-from audiolm_jax.training.warm_start import WarmStart
-from audiolm_jax.training.work_directory import WorkDirectory
 
 _log = logging.getLogger(__name__)
 

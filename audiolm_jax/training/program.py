@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from audiolm_jax.data.batches import BatchShapes
+from audiolm_jax.data.feed.batches import BatchShapes
 from audiolm_jax.parallel.mesh import batch_sharding, mesh_context, replicated, state_shardings
 from audiolm_jax.parallel.replication import check_split
 from audiolm_jax.training.learner import Batch, Learner, phase_of, step_of_phase

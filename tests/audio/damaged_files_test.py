@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.audio import decode_audio, read_audio, read_header, read_ranges
-from audiolm_jax.audio.mpeg_frame import header_at
+from audiolm_jax.audio.formats.mpeg_frame import header_at
 from audiolm_jax.audio.source import Source
 from audiolm_jax.errors import UserError
 from tests.audio.sound_files import (

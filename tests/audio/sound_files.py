@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import soundfile
 
-from audiolm_jax.audio.mpeg_frame import header_at
-from audiolm_jax.audio.tags import id3v2_bytes
+from audiolm_jax.audio.formats.mpeg_frame import header_at
+from audiolm_jax.audio.formats.tags import id3v2_bytes
 
 
 def tone(seconds: float = 1.0, rate_hz: int = 16_000, hz: float = 440.0) -> np.ndarray:

@@ -13,7 +13,7 @@ import pytest
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.recordings import Recording
-from audiolm_jax.training import configuration
+from audiolm_jax.training.macros import configuration
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 

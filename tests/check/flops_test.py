@@ -12,7 +12,7 @@ from audiolm_jax.check.flops import Flops, count_flops, kernel_flops
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.learner import StageLearner
 from audiolm_jax.tokens.stages import coarse_stage
-from audiolm_jax.training.optimizers import adam
+from audiolm_jax.training.optimization.optimizers import adam
 
 LAYERS, ROWS, WIDTH = 3, 8, 16
 ONE = 2 * ROWS * WIDTH * WIDTH

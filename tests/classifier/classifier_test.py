@@ -13,7 +13,7 @@ from audiolm_jax.classifier.feed import ClipFeed, LabelledFolders, windows
 from audiolm_jax.classifier.learner import ClipClassifierLearner
 from audiolm_jax.classifier.network import ClipClassifier, ClipClassifierConfig, clip_outputs, log_mel
 from audiolm_jax.errors import UserError
-from audiolm_jax.training.optimizers import adam
+from audiolm_jax.training.optimization.optimizers import adam
 from tests.classifier.two_voices import CONFIG, RATE_HZ, voice, write_folder
 
 

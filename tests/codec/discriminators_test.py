@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.codec.discriminators import Discriminators, StftDiscriminator, WaveDiscriminators, half_rate
-from audiolm_jax.codec.frame_discriminators import PeriodDiscriminator, SpectrogramDiscriminator
-from audiolm_jax.codec.grouped_convolution import grouped_conv
+from audiolm_jax.codec.adversary.discriminators import Discriminators, StftDiscriminator, WaveDiscriminators, half_rate
+from audiolm_jax.codec.adversary.frame_discriminators import PeriodDiscriminator, SpectrogramDiscriminator
+from audiolm_jax.codec.adversary.grouped_convolution import grouped_conv
 
 TINY = Discriminators(channels=2, wave_channels=4, wave_max_channels=16)
 FRAMES = Discriminators(

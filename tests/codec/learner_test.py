@@ -9,8 +9,8 @@ import pytest
 
 from audiolm_jax.codec import losses
 from audiolm_jax.codec.quantizer import QuantizerSettings
-from audiolm_jax.training.checkpoints import Checkpoints
-from audiolm_jax.training.optimizers import adam
+from audiolm_jax.training.optimization.optimizers import adam
+from audiolm_jax.training.saved.checkpoints import Checkpoints
 from tests.codec import tiny_learner
 
 NUM_STEPS = 6

@@ -3,7 +3,7 @@
 import numpy as np
 import optax
 
-from audiolm_jax.codec.discriminators import Discriminators
+from audiolm_jax.codec.adversary.discriminators import Discriminators
 from audiolm_jax.codec.learner import SoundStreamLearner
 from audiolm_jax.codec.losses import SpectralScales
 from audiolm_jax.codec.quantizer import QuantizerSettings

@@ -11,15 +11,15 @@ pytest.importorskip("apache_beam")
 
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E402
 
-from audiolm_jax.data.audio_tasks import (  # noqa: E402
+from audiolm_jax.data.corpora.corpora import FolderCorpus, LibriLightCorpus, MaestroCorpus  # noqa: E402
+from audiolm_jax.data.feed.feed import AudioFeed  # noqa: E402
+from audiolm_jax.data.seqio.audio_tasks import (  # noqa: E402
     audio_dataset,
     register_audio_mixture,
     register_feed_tasks,
     register_prepared_task,
 )
-from audiolm_jax.data.corpora import FolderCorpus, LibriLightCorpus, MaestroCorpus  # noqa: E402
-from audiolm_jax.data.feed import AudioFeed  # noqa: E402
-from audiolm_jax.data.prepared import (  # noqa: E402
+from audiolm_jax.data.seqio.prepared import (  # noqa: E402
     prepared_libri_light,
     prepared_libri_speech,
     prepared_maestro,

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from audiolm_jax.data.corpora import LibriLightCorpus, MaestroCorpus
-from audiolm_jax.data.utterances import read_utterance
+from audiolm_jax.data.corpora.corpora import LibriLightCorpus, MaestroCorpus
+from audiolm_jax.data.corpora.utterances import read_utterance
 from audiolm_jax.errors import UserError
 from tests.data.tiny_corpora import LIBRI_LIGHT, MAESTRO, RATE_HZ, describe, ramp, write_libri_light, write_maestro
 
@@ -15,8 +15,8 @@ pytest.importorskip("apache_beam")
 
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E402
 
-from audiolm_jax.data.builders import AudiolmLibriLight, AudiolmMaestro  # noqa: E402
 from audiolm_jax.data.prepare import main  # noqa: E402
+from audiolm_jax.data.seqio.builders import AudiolmLibriLight, AudiolmMaestro  # noqa: E402
 
 
 def prepare(builder, manual_dir):

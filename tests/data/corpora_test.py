@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from audiolm_jax.audio import Waveform, resample
-from audiolm_jax.data import libri_light, maestro, segment_index
-from audiolm_jax.data.corpora import CORPUS_KINDS, FolderCorpus, LibriLightCorpus, MaestroCorpus, open_corpus
-from audiolm_jax.data.utterances import read_utterance
+from audiolm_jax.data.corpora import libri_light, maestro, segment_index
+from audiolm_jax.data.corpora.corpora import CORPUS_KINDS, FolderCorpus, LibriLightCorpus, MaestroCorpus, open_corpus
+from audiolm_jax.data.corpora.utterances import read_utterance
 from audiolm_jax.errors import UserError
 from tests.data.tiny_corpora import (
     LIBRI_LIGHT,

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from audiolm_jax.data.examples import evaluation_crops, join, prefix_and_target, stage_example, training_crop
+from audiolm_jax.data.feed.examples import evaluation_crops, join, prefix_and_target, stage_example, training_crop
 from audiolm_jax.errors import UserError
 from audiolm_jax.tokens.layout import ACOUSTIC, EOS
 from audiolm_jax.tokens.records import TokenRecord

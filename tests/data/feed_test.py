@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from audiolm_jax.audio import Waveform, write_audio
-from audiolm_jax.data import record_shards, sample_cache
-from audiolm_jax.data.corpora import FolderCorpus, open_corpus
-from audiolm_jax.data.feed import AudioFeed, TokenFeed
-from audiolm_jax.data.record_shards import RecordShards
-from audiolm_jax.data.voice_activity import num_samples_of
+from audiolm_jax.data.corpora import sample_cache
+from audiolm_jax.data.corpora.corpora import FolderCorpus, open_corpus
+from audiolm_jax.data.corpora.voice_activity import num_samples_of
+from audiolm_jax.data.feed import record_shards
+from audiolm_jax.data.feed.feed import AudioFeed, TokenFeed
+from audiolm_jax.data.feed.record_shards import RecordShards
 from audiolm_jax.errors import UserError
 from audiolm_jax.tokens.manifest import read_manifest
 from tests.data.tiny_corpora import flac_announcing, ramp, write_maestro, write_recording

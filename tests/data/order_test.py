@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from audiolm_jax.data.order import MIXTURE_BLOCK, ExampleOrder, hash_bits, hash_uniform, shuffled, speaker_ids
+from audiolm_jax.data.feed.order import MIXTURE_BLOCK, ExampleOrder, hash_bits, hash_uniform, shuffled, speaker_ids
 from audiolm_jax.errors import UserError
 
 SPEAKERS = ("a",) * 7 + ("b",) * 2 + ("c",)

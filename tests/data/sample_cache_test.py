@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiolm_jax.data import sample_cache
-from audiolm_jax.data.crops import crop_bounds, resampled_length
-from audiolm_jax.data.sample_cache import SampleCache
-from audiolm_jax.data.utterances import Utterance
+from audiolm_jax.data.corpora import sample_cache
+from audiolm_jax.data.corpora.sample_cache import SampleCache
+from audiolm_jax.data.corpora.utterances import Utterance
+from audiolm_jax.data.feed.crops import crop_bounds, resampled_length
 
 RATE_HZ = 16_000
 # Between one decoding of a whole file and one of a part: a step of int16, where rounding falls to the other side.

@@ -7,8 +7,8 @@ import pytest
 
 seqio = pytest.importorskip("seqio")
 
-from audiolm_jax.data.feed import TokenFeed  # noqa: E402
-from audiolm_jax.data.tasks import (  # noqa: E402
+from audiolm_jax.data.feed.feed import TokenFeed  # noqa: E402
+from audiolm_jax.data.seqio.tasks import (  # noqa: E402
     StageFeatureConverter,
     register_tasks,
     stage_dataset,

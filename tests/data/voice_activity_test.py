@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiolm_jax.audio import Waveform, read_ranges, write_audio
-from audiolm_jax.data.voice_activity import (
+from audiolm_jax.data.corpora.voice_activity import (
     checked_spans,
     cut_by_voice_activity,
     cut_evenly,

@@ -10,9 +10,9 @@ from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.bundle import export_bundle
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import abx_errors, dtw
-from audiolm_jax.evaluation.abx import AbxSettings, measure
-from audiolm_jax.evaluation.frame_features import folder_features
+from audiolm_jax.evaluation.abx import abx_errors, dtw
+from audiolm_jax.evaluation.abx.abx import AbxSettings, measure
+from audiolm_jax.evaluation.abx.frame_features import folder_features
 from tests.evaluation.abx_data import HEADER, made_features, made_rows, plain_abx, write_task
 from tests.tiny_system import tiny_tokenizers
 

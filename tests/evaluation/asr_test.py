@@ -7,7 +7,7 @@ import pytest
 
 from audiolm_jax.audio import read_audio
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.asr import PocketSphinx, load_recogniser, packages_of
+from audiolm_jax.evaluation.words.asr import PocketSphinx, load_recogniser, packages_of
 from audiolm_jax.model_folders import SHIPPED
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from audiolm_jax.audio import Waveform, read_audio, write_audio
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.closed_language import measure
+from audiolm_jax.evaluation.generated.true_continuations import cut_prompts
+from audiolm_jax.evaluation.language.closed_language import measure
+from audiolm_jax.evaluation.language.vocabulary import Vocabulary
 from audiolm_jax.evaluation.recordings import Recording
-from audiolm_jax.evaluation.trained_classifier import Opinion
-from audiolm_jax.evaluation.true_continuations import cut_prompts
-from audiolm_jax.evaluation.vocabulary import Vocabulary
+from audiolm_jax.evaluation.voice.trained_classifier import Opinion
 
 VOCABULARY = Vocabulary(frozenset("the fox went to oslo seven".split()), "words.txt")
 RATE_HZ = 8000

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from audiolm_jax.evaluation.code_usage import (
+from audiolm_jax.evaluation.sound.code_usage import (
     code_counts,
     code_perplexity,
     code_usage,

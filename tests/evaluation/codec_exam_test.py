@@ -8,14 +8,14 @@ import pytest
 
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.codec.chunked import encode_chunked
-from audiolm_jax.data.corpora import open_corpora
-from audiolm_jax.data.feed import AudioFeed
+from audiolm_jax.data.corpora.corpora import open_corpora
+from audiolm_jax.data.feed.feed import AudioFeed
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import codec_exam
-from audiolm_jax.evaluation.code_usage import code_counts, code_perplexity, code_usage
-from audiolm_jax.evaluation.codec_exam import CodecExam
-from audiolm_jax.evaluation.visqol import VisqolScore
-from audiolm_jax.evaluation.words_changed import words_changed
+from audiolm_jax.evaluation.sound import codec_exam
+from audiolm_jax.evaluation.sound.code_usage import code_counts, code_perplexity, code_usage
+from audiolm_jax.evaluation.sound.codec_exam import CodecExam
+from audiolm_jax.evaluation.sound.visqol import VisqolScore
+from audiolm_jax.evaluation.words.words_changed import words_changed
 from tests.evaluation.speechlike import RATE_HZ, speechlike
 from tests.tiny_system import tiny_tokenizers
 

@@ -10,11 +10,11 @@ from audiolm_jax.audio import Waveform, read_audio, write_audio
 from audiolm_jax.bundle import export_bundle
 from audiolm_jax.codec.chunked import encode_chunked
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import codec_fidelity
-from audiolm_jax.evaluation.code_usage import code_perplexity
-from audiolm_jax.evaluation.codec_fidelity import codec_clip, levels_by_name, measure
 from audiolm_jax.evaluation.measurement import exact_mean
 from audiolm_jax.evaluation.recordings import find_recordings
+from audiolm_jax.evaluation.sound import codec_fidelity
+from audiolm_jax.evaluation.sound.code_usage import code_perplexity
+from audiolm_jax.evaluation.sound.codec_fidelity import codec_clip, levels_by_name, measure
 from tests.evaluation.speechlike import RATE_HZ, speechlike
 from tests.tiny_system import tiny_tokenizers
 

@@ -11,10 +11,11 @@ from audiolm_jax.audio import Waveform, read_audio, write_audio
 from audiolm_jax.bundle import export_bundle
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import asr, codec_words
-from audiolm_jax.evaluation.codec_words import measure
 from audiolm_jax.evaluation.recordings import find_recordings
-from audiolm_jax.evaluation.visqol import VisqolScore
+from audiolm_jax.evaluation.sound import codec_words
+from audiolm_jax.evaluation.sound.codec_words import measure
+from audiolm_jax.evaluation.sound.visqol import VisqolScore
+from audiolm_jax.evaluation.words import asr
 from tests.evaluation import fake_opus
 from tests.evaluation.speechlike import RATE_HZ, speechlike
 from tests.tiny_system import tiny_tokenizers

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from audiolm_jax.data.batches import Batch
-from audiolm_jax.evaluation.code_usage import unbiased_entropy_nats
-from audiolm_jax.evaluation.perplexity import StageNats, batch_nats
+from audiolm_jax.data.feed.batches import Batch
+from audiolm_jax.evaluation.language.perplexity import StageNats, batch_nats
+from audiolm_jax.evaluation.sound.code_usage import unbiased_entropy_nats
 from audiolm_jax.lm.stage_model import StageModel, legal_ids
 from audiolm_jax.tokens.stages import Stage
 

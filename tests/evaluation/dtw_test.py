@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiolm_jax.evaluation import dtw
-from audiolm_jax.evaluation.frame_distances import unit_frames
+from audiolm_jax.evaluation.abx import dtw
+from audiolm_jax.evaluation.abx.frame_distances import unit_frames
 
 NUM_FRAMES, NUM_DIMS = 120, 6
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.evaluation.encoder_exam import EncoderExam
+from audiolm_jax.evaluation.layers.encoder_exam import EncoderExam
 from audiolm_jax.semantic.objectives import ClassCounts
 from audiolm_jax.semantic.w2v_bert import W2vBertConfig
 from audiolm_jax.training.state import Metric, TrainState

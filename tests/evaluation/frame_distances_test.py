@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.frame_distances import CONSTANTS, _SumOrder, between, dims_first, prepared, unit_frames
+from audiolm_jax.evaluation.abx.frame_distances import CONSTANTS, _SumOrder, between, dims_first, prepared, unit_frames
 
 
 def distances(frames, distance):

@@ -8,7 +8,7 @@ import pytest
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.codec import quantizer
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.frame_features import bundle_features, folder_features
+from audiolm_jax.evaluation.abx.frame_features import bundle_features, folder_features
 from tests.tiny_system import tiny_tokenizers
 
 FRAMES = np.arange(12, dtype=np.float32).reshape(4, 3)

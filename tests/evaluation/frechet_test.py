@@ -10,9 +10,9 @@ import scipy.linalg
 from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.embeddings import Embeddings, embed_recordings, holds_embeddings, read_embeddings
-from audiolm_jax.evaluation.frechet import frechet_distance, measure
 from audiolm_jax.evaluation.recordings import Recording, find_recordings
+from audiolm_jax.evaluation.sound.embeddings import Embeddings, embed_recordings, holds_embeddings, read_embeddings
+from audiolm_jax.evaluation.sound.frechet import frechet_distance, measure
 from tests.tiny_system import tiny_tokenizers
 
 RATE_HZ = 16_000

@@ -13,12 +13,12 @@ from audiolm_jax import cli
 from audiolm_jax.audio import read_audio
 from audiolm_jax.bundle import Bundle, export_bundle
 from audiolm_jax.bundle.training_splits import splits_by_part, splits_of_run, with_splits
-from audiolm_jax.data.corpora import CORPUS_KINDS, open_corpus
+from audiolm_jax.data.corpora.corpora import CORPUS_KINDS, open_corpus
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.heldout import NOTHING, REFUSED, REPRODUCED, UNKNOWN, UNSEEN, heldout_claim
 from audiolm_jax.evaluation.recordings import DataSettings
-from audiolm_jax.evaluation.report import make_report
-from audiolm_jax.evaluation.report_plan import QUICK, ReportSettings
+from audiolm_jax.evaluation.report.report import make_report
+from audiolm_jax.evaluation.report.report_plan import QUICK, ReportSettings
 from audiolm_jax.plain_json import to_plain
 from audiolm_jax.training import experiment
 from tests.data.tiny_corpora import describe, write_libri_light, write_recording
@@ -262,7 +262,7 @@ COMMANDS = (
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:1] + command[5:]))
 def test_every_command_refuses_to_call_trained_music_held_out(pianist, roots, tmp_path, capsys, monkeypatch, command):
-    monkeypatch.setattr("audiolm_jax.evaluation.asr.load_recogniser", lambda name: None)
+    monkeypatch.setattr("audiolm_jax.evaluation.words.asr.load_recogniser", lambda name: None)
     arguments = [part.format(out=tmp_path / "out") for part in command]
     code, _, err = audiolm(capsys, "eval", *arguments, "--bundle", pianist.path, "--data", roots["maestro"])
     assert code == 2 and len(err.splitlines()) == 1

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.asr import load_recogniser
+from audiolm_jax.evaluation.words.asr import load_recogniser
 
 LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'")
 WHISPER_MARKS = (

@@ -14,8 +14,8 @@ import pytest
 
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import hypotheses
-from audiolm_jax.evaluation.hypotheses import CACHE_NAME, transcribe_files
+from audiolm_jax.evaluation.words import hypotheses
+from audiolm_jax.evaluation.words.hypotheses import CACHE_NAME, transcribe_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,14 +111,14 @@ def test_processes_end_when_their_parent_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
         "import multiprocessing, os, time\n"
-        "from audiolm_jax.evaluation.hypotheses import _begin_listening\n"
+        "from audiolm_jax.evaluation.words.hypotheses import _begin_listening\n"
         "if __name__ == '__main__':\n"
         "    context = multiprocessing.get_context('spawn')\n"
         "    pool = context.Pool(1, _begin_listening, (os.getpid(),))\n"
         "    print(pool.apply(os.getpid), flush=True)\n"
         "    time.sleep(60)\n"
     )
-    environment = dict(os.environ, PYTHONPATH=str(Path(hypotheses.__file__).parents[2]))
+    environment = dict(os.environ, PYTHONPATH=str(Path(hypotheses.__file__).parents[3]))
     parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, env=environment)
     listener = int(parent.stdout.readline())
     parent.kill()

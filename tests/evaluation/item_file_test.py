@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.item_file import frame_spans, read_item_file
+from audiolm_jax.evaluation.abx.item_file import frame_spans, read_item_file
 
 HEADER = "#file onset offset #phone prev-phone next-phone speaker\n"
 

@@ -10,10 +10,11 @@ from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.bundle import export_bundle
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import frechet, ladder, ladder_columns, samples
-from audiolm_jax.evaluation.ladder import RUNGS, largest_loss, verdict
-from audiolm_jax.evaluation.ladder_columns import Column
+from audiolm_jax.evaluation.generated import ladder, ladder_columns, samples
+from audiolm_jax.evaluation.generated.ladder import RUNGS, largest_loss, verdict
+from audiolm_jax.evaluation.generated.ladder_columns import Column
 from audiolm_jax.evaluation.recordings import Recording
+from audiolm_jax.evaluation.sound import frechet
 from tests.evaluation.speechlike import RATE_HZ, noisy, speechlike
 from tests.tiny_system import tiny_tokenizers
 

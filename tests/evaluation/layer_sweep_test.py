@@ -9,8 +9,8 @@ import pytest
 from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import layer_report, layer_sweep
-from audiolm_jax.evaluation.layer_features import parse_layers
+from audiolm_jax.evaluation.layers import layer_report, layer_sweep
+from audiolm_jax.evaluation.layers.layer_features import parse_layers
 from tests.evaluation.abx_data import HEADER
 
 # A second of three tones of 0.2 s, and their "phones"; rows of one speaker lie in one file.

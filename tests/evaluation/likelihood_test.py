@@ -12,11 +12,16 @@ from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, read_audio, write_audio
 from audiolm_jax.bundle import export_bundle
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import likelihood
-from audiolm_jax.evaluation.likelihood import longest_window, score_folder, score_records, sequence_log_likelihoods
+from audiolm_jax.evaluation.language import likelihood
+from audiolm_jax.evaluation.language.likelihood import (
+    longest_window,
+    score_folder,
+    score_records,
+    sequence_log_likelihoods,
+)
+from audiolm_jax.evaluation.language.scores import ScoredRecording, ScoreFile, read_scores
+from audiolm_jax.evaluation.language.token_records import tokenize
 from audiolm_jax.evaluation.recordings import Recording
-from audiolm_jax.evaluation.scores import ScoredRecording, ScoreFile, read_scores
-from audiolm_jax.evaluation.token_records import tokenize
 from audiolm_jax.lm.stage_model import StageModel
 from audiolm_jax.tokens.alignment import collapse
 from audiolm_jax.tokens.stages import semantic_stage

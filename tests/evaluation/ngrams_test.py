@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from audiolm_jax.evaluation.code_usage import unbiased_entropy_nats
-from audiolm_jax.evaluation.ngrams import NOTHING, LevelTokens, Ngrams, level_tokens, own_unigram_nats
-from audiolm_jax.evaluation.perplexity import stage_batches
+from audiolm_jax.evaluation.language.ngrams import NOTHING, LevelTokens, Ngrams, level_tokens, own_unigram_nats
+from audiolm_jax.evaluation.language.perplexity import stage_batches
+from audiolm_jax.evaluation.sound.code_usage import unbiased_entropy_nats
 from audiolm_jax.lm.stage_model import legal_ids
 from tests.data.tiny_records import STAGES, make_record
 from tests.evaluation.counted_figures import target_counts

@@ -8,8 +8,8 @@ import pytest
 
 from audiolm_jax.audio import Waveform
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.opus import find_opus
-from audiolm_jax.evaluation.signal_quality import si_sdr_db
+from audiolm_jax.evaluation.sound.opus import find_opus
+from audiolm_jax.evaluation.sound.signal_quality import si_sdr_db
 from tests.evaluation import fake_opus
 from tests.evaluation.speechlike import RATE_HZ, speechlike
 

@@ -11,9 +11,9 @@ from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.bundle import export_bundle
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.code_usage import unbiased_entropy_nats
-from audiolm_jax.evaluation.perplexity import manifest_metrics, measure, stage_batches
-from audiolm_jax.evaluation.token_records import read_records
+from audiolm_jax.evaluation.language.perplexity import manifest_metrics, measure, stage_batches
+from audiolm_jax.evaluation.language.token_records import read_records
+from audiolm_jax.evaluation.sound.code_usage import unbiased_entropy_nats
 from audiolm_jax.lm.stage_model import StageModel
 from audiolm_jax.tokens.alignment import collapse
 from audiolm_jax.tokens.records import TokenRecord

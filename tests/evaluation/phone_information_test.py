@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from audiolm_jax.evaluation.item_file import read_item_file
-from audiolm_jax.evaluation.phone_information import phone_information, phone_spans
+from audiolm_jax.evaluation.abx.item_file import read_item_file
+from audiolm_jax.evaluation.layers.phone_information import phone_information, phone_spans
 from tests.evaluation.abx_data import HEADER
 
 # A sentence of seven phones, each 0.1 s longer than the one before.

@@ -6,11 +6,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from audiolm_jax.evaluation.paper_values import PAPER_VALUES
-from audiolm_jax.evaluation.report_markdown import markdown, paper_table
-from audiolm_jax.evaluation.report_page import page
-from audiolm_jax.evaluation.report_plots import axis_of, track
-from audiolm_jax.evaluation.report_words import FigureRow, figure_rows, figure_words, paper_rows
+from audiolm_jax.evaluation.generated.paper_values import PAPER_VALUES
+from audiolm_jax.evaluation.report.report_markdown import markdown, paper_table
+from audiolm_jax.evaluation.report.report_page import page
+from audiolm_jax.evaluation.report.report_plots import axis_of, track
+from audiolm_jax.evaluation.report.report_words import FigureRow, figure_rows, figure_words, paper_rows
 from tests.evaluation.hand_made_report import hand_made_clips, hand_made_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}

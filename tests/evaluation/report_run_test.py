@@ -12,8 +12,8 @@ import pytest
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.measurement import Measurement
-from audiolm_jax.evaluation.report_plan import NotMeasured, Step
-from audiolm_jax.evaluation.report_run import exit_code, in_minutes, read_kept, run_plan
+from audiolm_jax.evaluation.report.report_plan import NotMeasured, Step
+from audiolm_jax.evaluation.report.report_run import exit_code, in_minutes, read_kept, run_plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,7 +105,7 @@ def test_a_killed_report_goes_on_where_it_was(tmp_path):
 import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from tests.evaluation.report_run_test import Counting, step
-from audiolm_jax.evaluation.report_run import run_plan
+from audiolm_jax.evaluation.report.report_run import run_plan
 run_plan([step("one", Counting()), step("two", lambda: time.sleep(600))], {str(tmp_path)!r})
 """
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)

@@ -12,13 +12,14 @@ from audiolm_jax.bundle import Bundle, export_bundle
 from audiolm_jax.bundle.bundle import BundledClassifier
 from audiolm_jax.classifier.network import ClipClassifier, ClipClassifierConfig
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import codec_fidelity, codec_words, perplexity
+from audiolm_jax.evaluation.language import perplexity
 from audiolm_jax.evaluation.recordings import Recording, find_recordings
-from audiolm_jax.evaluation.report import make_report, manifest_metrics, page_clips
-from audiolm_jax.evaluation.report_material import Material, choose_prompts
-from audiolm_jax.evaluation.report_plan import FULL, METRICS, QUICK, NotMeasured, ReportSettings, Step
-from audiolm_jax.evaluation.report_sample_steps import why_no_classifier
-from audiolm_jax.evaluation.report_steps import plan
+from audiolm_jax.evaluation.report.report import make_report, manifest_metrics, page_clips
+from audiolm_jax.evaluation.report.report_material import Material, choose_prompts
+from audiolm_jax.evaluation.report.report_plan import FULL, METRICS, QUICK, NotMeasured, ReportSettings, Step
+from audiolm_jax.evaluation.report.report_sample_steps import why_no_classifier
+from audiolm_jax.evaluation.report.report_steps import plan
+from audiolm_jax.evaluation.sound import codec_fidelity, codec_words
 from audiolm_jax.lm.stage_model import StageModel
 from audiolm_jax.tokens.stages import coarse_stage
 from tests.evaluation import fake_opus

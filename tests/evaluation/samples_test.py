@@ -15,15 +15,15 @@ from audiolm_jax.audio import Waveform, read_audio, write_audio
 from audiolm_jax.bundle import export_bundle
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import samples as samples_module
-from audiolm_jax.evaluation.recordings import find_recordings
-from audiolm_jax.evaluation.samples import (
+from audiolm_jax.evaluation.generated import samples as samples_module
+from audiolm_jax.evaluation.generated.samples import (
     KINDS,
     SampleSettings,
     choose_recordings,
     make_samples,
     usable,
 )
+from audiolm_jax.evaluation.recordings import find_recordings
 from audiolm_jax.generation.pipeline import AudioLM
 from tests.tiny_system import tiny_system, tiny_tokenizers
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax import spectral
-from audiolm_jax.evaluation.signal_quality import PESQ_MAX_SECONDS, log_mel_distance, pesq_mos, si_sdr_db, stoi
+from audiolm_jax.evaluation.sound.signal_quality import PESQ_MAX_SECONDS, log_mel_distance, pesq_mos, si_sdr_db, stoi
 from tests.evaluation.speechlike import RATE_HZ, noisy, speechlike
 
 

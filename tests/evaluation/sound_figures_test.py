@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.audio import Waveform
-from audiolm_jax.evaluation.sound_figures import UNITS, sound_figures
+from audiolm_jax.evaluation.sound.sound_figures import UNITS, sound_figures
 
 RATE_HZ = 16_000
 TIME = np.arange(2 * RATE_HZ) / RATE_HZ

@@ -10,10 +10,10 @@ from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.bundle import Bundle, export_bundle, with_temperature
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import stage_trial, temperatures
+from audiolm_jax.evaluation.generated import stage_trial, temperatures
+from audiolm_jax.evaluation.generated.stage_trial import SpokenTokens, StageTrial, spoken_tokens, true_prompts
+from audiolm_jax.evaluation.generated.temperatures import TemperatureSettings, measure
 from audiolm_jax.evaluation.recordings import find_recordings
-from audiolm_jax.evaluation.stage_trial import SpokenTokens, StageTrial, spoken_tokens, true_prompts
-from audiolm_jax.evaluation.temperatures import TemperatureSettings, measure
 from audiolm_jax.generation.pipeline import default_temperature
 from tests.evaluation.speechlike import RATE_HZ, speechlike
 from tests.tiny_system import tiny_system, tiny_tokenizers

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiolm_jax.evaluation.text_normalisation import has_digits, normalise, spell
+from audiolm_jax.evaluation.words.text_normalisation import has_digits, normalise, spell
 
 
 @pytest.mark.parametrize(

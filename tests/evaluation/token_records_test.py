@@ -7,8 +7,8 @@ import pytest
 
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.errors import UserError
+from audiolm_jax.evaluation.language.token_records import read_records, tokenize_all
 from audiolm_jax.evaluation.recordings import find_recordings
-from audiolm_jax.evaluation.token_records import read_records, tokenize_all
 from tests.data.tiny_records import SIZES, write_folder
 from tests.tiny_system import tiny_tokenizers
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from audiolm_jax.evaluation.token_usage import stream_usage, token_runs
+from audiolm_jax.evaluation.language.token_usage import stream_usage, token_runs
 
 
 def test_rows_by_level():

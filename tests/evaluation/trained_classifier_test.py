@@ -15,9 +15,9 @@ from audiolm_jax.bundle import Bundle, describe_in_words, export_bundle
 from audiolm_jax.bundle.workdirs import add_classifiers, with_classifiers
 from audiolm_jax.classifier.network import ClipClassifier, ClipClassifierConfig, log_mel
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import detector, speaker
 from audiolm_jax.evaluation.recordings import Recording, find_recordings
-from audiolm_jax.evaluation.trained_classifier import TrainedClassifier
+from audiolm_jax.evaluation.voice import detector, speaker
+from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
 from audiolm_jax.training import experiment
 from tests import tiny_system
 from tests.classifier.two_voices import CONFIG, RATE_HZ, voice, write_folder

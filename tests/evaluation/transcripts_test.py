@@ -5,7 +5,7 @@ import pytest
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.recordings import find_recordings
-from audiolm_jax.evaluation.transcripts import read_transcripts
+from audiolm_jax.evaluation.words.transcripts import read_transcripts
 
 
 def write(folder, texts):

@@ -5,8 +5,8 @@ import pytest
 
 from audiolm_jax.audio import Waveform, resample
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation import visqol
-from audiolm_jax.evaluation.visqol import EXPONENTIAL, LATTICE, visqol_settings, visqol_speech
+from audiolm_jax.evaluation.sound import visqol
+from audiolm_jax.evaluation.sound.visqol import EXPONENTIAL, LATTICE, visqol_settings, visqol_speech
 from tests.evaluation.speechlike import RATE_HZ, noisy, speechlike
 
 api_module = pytest.importorskip("visqol.api")

@@ -11,8 +11,9 @@ import pytest
 from audiolm_jax import cli
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.bundle import Bundle
-from audiolm_jax.data.corpora import FolderCorpus
-from audiolm_jax.evaluation import asr, samples
+from audiolm_jax.data.corpora.corpora import FolderCorpus
+from audiolm_jax.evaluation.generated import samples
+from audiolm_jax.evaluation.words import asr
 
 pytest.importorskip("jiwer")
 

@@ -8,8 +8,8 @@ import pytest
 
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.asr import load_recogniser
-from audiolm_jax.evaluation.hypotheses import hear
+from audiolm_jax.evaluation.words.asr import load_recogniser
+from audiolm_jax.evaluation.words.hypotheses import hear
 
 pytest.importorskip("faster_whisper")
 

@@ -11,7 +11,7 @@ import pytest
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.recordings import Recording
-from audiolm_jax.evaluation.word_error import compare, measure, measure_recordings, with_transcripts
+from audiolm_jax.evaluation.words.word_error import compare, measure, measure_recordings, with_transcripts
 
 pytest.importorskip("jiwer")
 

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import soundfile
 
-from audiolm_jax.audio.mpeg_frame import header_at
+from audiolm_jax.audio.formats.mpeg_frame import header_at
 
 # (container, encoding, byte order, rate in Hz, channels)
 _KINDS = (

@@ -6,13 +6,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from audiolm_jax.evaluation.gold import SBLIMP, SWUGGY, read_gold
-from audiolm_jax.evaluation.hypotheses import CACHE_NAME, read_cache
-from audiolm_jax.evaluation.item_file import frame_spans, read_item_file
-from audiolm_jax.evaluation.scores import ScoredRecording, ScoreFile, read_scores
-from audiolm_jax.evaluation.text_normalisation import normalise
-from audiolm_jax.evaluation.transcripts import read_transcripts
-from audiolm_jax.training import configuration, experiment
+from audiolm_jax.evaluation.abx.item_file import frame_spans, read_item_file
+from audiolm_jax.evaluation.language.gold import SBLIMP, SWUGGY, read_gold
+from audiolm_jax.evaluation.language.scores import ScoredRecording, ScoreFile, read_scores
+from audiolm_jax.evaluation.words.hypotheses import CACHE_NAME, read_cache
+from audiolm_jax.evaluation.words.text_normalisation import normalise
+from audiolm_jax.evaluation.words.transcripts import read_transcripts
+from audiolm_jax.training import experiment
+from audiolm_jax.training.macros import configuration
 from tests.evaluation.abx_data import HEADER, made_rows
 from tests.evaluation.zerospeech_files import (
     LEXICAL_COLUMNS,

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 import msgpack
 import numpy as np
 
-from audiolm_jax.data.examples import evaluation_crops, stage_example, training_crop
-from audiolm_jax.data.token_source import TokenSource
-from audiolm_jax.evaluation.token_records import read_records
+from audiolm_jax.data.feed.examples import evaluation_crops, stage_example, training_crop
+from audiolm_jax.data.feed.token_source import TokenSource
+from audiolm_jax.evaluation.language.token_records import read_records
 from audiolm_jax.tokens.manifest import read_header, read_inputs, read_manifest
 from audiolm_jax.tokens.records import TokenRecord, decode_record, encode_record, write_records
 from tests.data.tiny_records import SIZES, STAGES, make_record, write_folder

@@ -19,12 +19,18 @@ from audiolm_jax.bundle import Bundle
 from audiolm_jax.bundle.describe import describe_in_words
 from audiolm_jax.bundle.export import export_bundle
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.embeddings import read_embeddings
-from audiolm_jax.evaluation.frame_features import folder_features
-from audiolm_jax.pretrained import description
-from audiolm_jax.pretrained.imported_model import KMeans, is_imported, read_huggingface, read_imported, write_imported
-from audiolm_jax.pretrained.kmeans_file import read_centroids
-from audiolm_jax.pretrained.torch_file import read_torch_file
+from audiolm_jax.evaluation.abx.frame_features import folder_features
+from audiolm_jax.evaluation.sound.embeddings import read_embeddings
+from audiolm_jax.pretrained.files import description
+from audiolm_jax.pretrained.files.imported_model import (
+    KMeans,
+    is_imported,
+    read_huggingface,
+    read_imported,
+    write_imported,
+)
+from audiolm_jax.pretrained.files.kmeans_file import read_centroids
+from audiolm_jax.pretrained.files.torch_file import read_torch_file
 from tests.fuzz.damage import damage_bytes, damage_text
 from tests.fuzz.file_kind import (
     FileKind,

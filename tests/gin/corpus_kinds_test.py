@@ -2,10 +2,11 @@
 
 import pytest
 
-from audiolm_jax.data.corpora import CORPUS_KINDS, FolderCorpus, LibriLightCorpus, MaestroCorpus
+from audiolm_jax.data.corpora.corpora import CORPUS_KINDS, FolderCorpus, LibriLightCorpus, MaestroCorpus
 from audiolm_jax.errors import UserError
-from audiolm_jax.training import configuration, experiment
-from audiolm_jax.training.work_directory import fixed_lines
+from audiolm_jax.training import experiment
+from audiolm_jax.training.macros import configuration
+from audiolm_jax.training.saved.work_directory import fixed_lines
 from tests.data.tiny_corpora import ramp, write_libri_light, write_maestro, write_recording
 
 

@@ -19,8 +19,9 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.semantic.w2v_bert import W2vBertConfig
-from audiolm_jax.training import configuration, experiment
-from audiolm_jax.training.warm_start import continue_from, init_from
+from audiolm_jax.training import experiment
+from audiolm_jax.training.macros import configuration
+from audiolm_jax.training.saved.warm_start import continue_from, init_from
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "gin" / "exp").glob("*.gin"))

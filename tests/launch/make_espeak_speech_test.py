@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from audiolm_jax.evaluation.recordings import find_recordings
-from audiolm_jax.evaluation.text_normalisation import normalise
+from audiolm_jax.evaluation.words.text_normalisation import normalise
 from tests.launch.scripts import LAUNCH, load
 
 pytest.importorskip("espeakng_loader")

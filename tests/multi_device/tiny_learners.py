@@ -20,8 +20,8 @@ from audiolm_jax.semantic.perturbation import Perturbation
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.semantic.w2v_bert import W2vBertConfig
 from audiolm_jax.tokens.stages import coarse_stage
-from audiolm_jax.training.muon import muon, transformer_matrices
-from audiolm_jax.training.optimizers import adam
+from audiolm_jax.training.optimization.muon import muon, transformer_matrices
+from audiolm_jax.training.optimization.optimizers import adam
 from tests.codec import tiny_learner as codec
 
 ROWS = 8

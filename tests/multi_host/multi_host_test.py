@@ -9,9 +9,9 @@ import re
 import numpy as np
 import pytest
 
-from audiolm_jax.training.checkpoints import load_params
 from audiolm_jax.training.examination import Examination
 from audiolm_jax.training.logging import read_metrics
+from audiolm_jax.training.saved.checkpoints import load_params
 from tests.data.tiny_records import write_folder
 from tests.multi_host.job import run_job
 from tests.multi_host.worker import run

@@ -19,16 +19,16 @@ import numpy as np
 
 from audiolm_jax.codec import quantizer
 from audiolm_jax.codec.quantizer import QuantizerSettings
-from audiolm_jax.data.feed import TokenFeed
+from audiolm_jax.data.feed.feed import TokenFeed
 from audiolm_jax.errors import UserError
-from audiolm_jax.evaluation.codec_exam import CodecExam
+from audiolm_jax.evaluation.sound.codec_exam import CodecExam
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.learner import StageLearner
 from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import MeshSizes
 from audiolm_jax.training.examination import Examination
 from audiolm_jax.training.loop import RunOptions, train
-from audiolm_jax.training.optimizers import adam
+from audiolm_jax.training.optimization.optimizers import adam
 from audiolm_jax.training.state import Metric, TrainState
 from tests.codec import tiny_learner as tiny_codec
 from tests.data.tiny_records import STAGES

@@ -12,8 +12,8 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.parallel.mesh import MESH_AXES, MeshSizes, arrange, state_shardings
 from audiolm_jax.parallel.replication import LARGEST_WHOLE_BYTES, check_split
 from audiolm_jax.parallel.rules import mesh_axes
-from audiolm_jax.training.muon import muon, transformer_matrices
-from audiolm_jax.training.optimizers import adam
+from audiolm_jax.training.optimization.muon import muon, transformer_matrices
+from audiolm_jax.training.optimization.optimizers import adam
 from audiolm_jax.training.state import TrainState
 
 

@@ -12,11 +12,11 @@ from audiolm_jax.codec import chunked
 from audiolm_jax.codec.contract import Context
 from audiolm_jax.errors import UserError
 from audiolm_jax.plain_json import from_plain, to_plain
-from audiolm_jax.pretrained import dac, dac_network, dac_quantizer
-from audiolm_jax.pretrained.dac import Dac
-from audiolm_jax.pretrained.dac_network import DacConfig
-from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
-from audiolm_jax.pretrained.weight_map import read_weights, write_weights
+from audiolm_jax.pretrained.dac import dac, dac_network, dac_quantizer
+from audiolm_jax.pretrained.dac.dac import Dac
+from audiolm_jax.pretrained.dac.dac_network import DacConfig
+from audiolm_jax.pretrained.files.huggingface_folder import open_huggingface_folder
+from audiolm_jax.pretrained.files.weight_map import read_weights, write_weights
 from tests.pretrained import golden_model
 
 ROWS = golden_model.ROWS

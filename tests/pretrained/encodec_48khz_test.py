@@ -10,11 +10,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.pretrained import encodec
-from audiolm_jax.pretrained.encodec import EncodecConfig
-from audiolm_jax.pretrained.encodec_48khz import EncodecChunks
-from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
-from audiolm_jax.pretrained.weight_map import read_weights, write_weights
+from audiolm_jax.pretrained.encodec import encodec
+from audiolm_jax.pretrained.encodec.encodec import EncodecConfig
+from audiolm_jax.pretrained.encodec.encodec_48khz import EncodecChunks
+from audiolm_jax.pretrained.files.huggingface_folder import open_huggingface_folder
+from audiolm_jax.pretrained.files.weight_map import read_weights, write_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pretrained" / "encodec_48khz"
 

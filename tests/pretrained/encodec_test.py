@@ -9,10 +9,10 @@ import pytest
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.plain_json import from_plain, to_plain
-from audiolm_jax.pretrained import encodec
-from audiolm_jax.pretrained.encodec import Encodec, EncodecConfig
-from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
-from audiolm_jax.pretrained.weight_map import read_weights, write_weights
+from audiolm_jax.pretrained.encodec import encodec
+from audiolm_jax.pretrained.encodec.encodec import Encodec, EncodecConfig
+from audiolm_jax.pretrained.files.huggingface_folder import open_huggingface_folder
+from audiolm_jax.pretrained.files.weight_map import read_weights, write_weights
 from tests.pretrained import golden_model, streamed_windows
 
 WINDOW_FRAMES = 33

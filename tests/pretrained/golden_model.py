@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
+from audiolm_jax.pretrained.files.huggingface_folder import open_huggingface_folder
+from audiolm_jax.pretrained.files.weight_map import read_weights
 from audiolm_jax.pretrained.kind import Kind
-from audiolm_jax.pretrained.weight_map import read_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pretrained"
 ROWS = (0, 1, 2)

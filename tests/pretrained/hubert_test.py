@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel.rules import LOGICAL_AXIS_RULES
-from audiolm_jax.pretrained.hubert import KIND, WAV2VEC2_KIND, HubertConfig
-from audiolm_jax.pretrained.weight_map import read_weights, write_weights
+from audiolm_jax.pretrained.files.weight_map import read_weights, write_weights
+from audiolm_jax.pretrained.speech.hubert import KIND, WAV2VEC2_KIND, HubertConfig
 from tests.pretrained import golden_model
 
 GOLDEN = golden_model.GOLDEN

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 import audiolm_jax
 from audiolm_jax import cli, weight_file
 from audiolm_jax.errors import UserError
-from audiolm_jax.pretrained.export import export_huggingface
-from audiolm_jax.pretrained.imported_model import (
+from audiolm_jax.pretrained.files.export import export_huggingface
+from audiolm_jax.pretrained.files.imported_model import (
     KMeans,
     is_imported,
     read_huggingface,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.pretrained import kaldi_mel
+from audiolm_jax.pretrained.speech import kaldi_mel
 
 log_mel = jax.jit(kaldi_mel.log_mel)
 standardised = jax.jit(kaldi_mel.standardised)

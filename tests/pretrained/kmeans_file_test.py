@@ -9,7 +9,7 @@ import pytest
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.pretrained.kmeans_file import read_centroids
+from audiolm_jax.pretrained.files.kmeans_file import read_centroids
 
 FEATURES = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
 

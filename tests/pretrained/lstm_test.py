@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from audiolm_jax.pretrained.lstm import Lstm
+from audiolm_jax.pretrained.encodec.lstm import Lstm
 from audiolm_jax.pretrained.stream import STREAM, Cut, start_state
 
 WIDTH, LAYERS, BATCH, STEPS = 5, 2, 3, 12

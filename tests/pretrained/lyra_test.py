@@ -14,13 +14,13 @@ import audiolm_jax
 from audiolm_jax import cli
 from audiolm_jax.errors import UserError
 from audiolm_jax.plain_json import from_plain, to_plain
-from audiolm_jax.pretrained import lyra
-from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
-from audiolm_jax.pretrained.lyra import Lyra
-from audiolm_jax.pretrained.lyra_files import NAMES, LyraFolder, _layers, _Operator, _Tensor, is_lyra_folder
-from audiolm_jax.pretrained.lyra_network import LyraConfig
-from audiolm_jax.pretrained.lyra_weights import DEPTHWISE, GRID, TRANSPOSED, decoder_layers, encoder_layers
-from audiolm_jax.pretrained.weight_map import read_weights, write_weights
+from audiolm_jax.pretrained.files.huggingface_folder import open_huggingface_folder
+from audiolm_jax.pretrained.files.weight_map import read_weights, write_weights
+from audiolm_jax.pretrained.lyra import lyra
+from audiolm_jax.pretrained.lyra.lyra import Lyra
+from audiolm_jax.pretrained.lyra.lyra_files import NAMES, LyraFolder, _layers, _Operator, _Tensor, is_lyra_folder
+from audiolm_jax.pretrained.lyra.lyra_network import LyraConfig
+from audiolm_jax.pretrained.lyra.lyra_weights import DEPTHWISE, GRID, TRANSPOSED, decoder_layers, encoder_layers
 from tests.pretrained import golden_model, streamed_windows
 
 # Fewer than the steps that its widest depthwise convolution remembers.

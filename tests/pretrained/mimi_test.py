@@ -8,11 +8,11 @@ import pytest
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.plain_json import from_plain, to_plain
-from audiolm_jax.pretrained import mimi, mimi_quantizer
-from audiolm_jax.pretrained.huggingface_folder import open_huggingface_folder
-from audiolm_jax.pretrained.mimi import Mimi
-from audiolm_jax.pretrained.mimi_network import MimiConfig
-from audiolm_jax.pretrained.weight_map import read_weights, write_weights
+from audiolm_jax.pretrained.files.huggingface_folder import open_huggingface_folder
+from audiolm_jax.pretrained.files.weight_map import read_weights, write_weights
+from audiolm_jax.pretrained.mimi import mimi, mimi_quantizer
+from audiolm_jax.pretrained.mimi.mimi import Mimi
+from audiolm_jax.pretrained.mimi.mimi_network import MimiConfig
 from tests.pretrained import golden_model, streamed_windows
 
 # 14 steps of the transformers, more than the 10 that their attention sees.

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.pretrained.mimi_transformer import SlidingAttention, turns
+from audiolm_jax.pretrained.mimi.mimi_transformer import SlidingAttention, turns
 from audiolm_jax.pretrained.stream import STREAM, WHOLE, Cut
 
 HEADS, HEAD_DIM, WINDOW, WIDTH, BASE = 2, 4, 6, 5, 50.0

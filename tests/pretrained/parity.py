@@ -23,9 +23,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
-from audiolm_jax.pretrained.imported_model import open_source
+from audiolm_jax.pretrained.files.imported_model import open_source
+from audiolm_jax.pretrained.files.weight_map import read_weights, write_weights
 from audiolm_jax.pretrained.kind import CODEC, Kind
-from audiolm_jax.pretrained.weight_map import read_weights, write_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pretrained"
 # model_type -> where its KIND is, and the module of its reference.

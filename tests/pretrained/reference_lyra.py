@@ -267,7 +267,7 @@ class LiteRtLyra:
 
 def tiny() -> tuple[ReferenceLyra, None]:
     """A model of some thousand weights that differs from the published one in every number."""
-    from audiolm_jax.pretrained import lyra
+    from audiolm_jax.pretrained.lyra import lyra
 
     config = {key: tuple(value) if isinstance(value, list) else value for key, value in TINY.items()}
     weights = lyra.KIND.weight_map(lyra.KIND.read_config(config, {})).weights

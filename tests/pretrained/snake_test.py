@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from audiolm_jax.pretrained.snake import EPSILON, Snake, squared_sine
+from audiolm_jax.pretrained.dac.snake import EPSILON, Snake, squared_sine
 
 
 def test_squared_sine():

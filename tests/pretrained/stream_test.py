@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from audiolm_jax.pretrained.files.weight_map import folded_transposed
 from audiolm_jax.pretrained.stream import (
     REFLECT,
     REPLICATE,
@@ -19,7 +20,6 @@ from audiolm_jax.pretrained.stream import (
     left_edge,
     start_state,
 )
-from audiolm_jax.pretrained.weight_map import folded_transposed
 
 MODES = (ZERO, REFLECT, REPLICATE)
 # (kernel, stride, dilation): plain, dilated, down with kernel 2 S.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.pretrained.torch_file import read_torch_file
+from audiolm_jax.pretrained.files.torch_file import read_torch_file
 from tests.pretrained.made_torch_file import archive_of, made_torch_file, parameter, tensor, torch_by_name
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.pretrained.weight_map import (
+from audiolm_jax.pretrained.files.weight_map import (
     REVERSED,
     Derived,
     Weight,

@@ -15,7 +15,7 @@ from audiolm_jax.semantic.kmeans_learner import KMeansLearner
 from audiolm_jax.semantic.perturbation import Perturbation
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.semantic.w2v_bert import features, pad_to_frames
-from audiolm_jax.training.optimizers import adam
+from audiolm_jax.training.optimization.optimizers import adam
 from tests.semantic.w2v_bert_test import TINY, batch_of, chirps
 
 # Tones last five frames and come at random, so what is to be guessed is shorter than they are.

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from audiolm_jax.semantic.front_end import NUM_MELS, SAMPLE_RATE_HZ, log_mel_frames
+from audiolm_jax.semantic.network.front_end import NUM_MELS, SAMPLE_RATE_HZ, log_mel_frames
 from audiolm_jax.semantic.perturbation import Perturbation, warp_matrices
 
 NOTHING = Perturbation(warp=0.0, tilt_db=0.0, equaliser_db=0.0, gain_db=0.0)

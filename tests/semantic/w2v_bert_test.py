@@ -14,7 +14,7 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.semantic import objectives, w2v_bert
 from audiolm_jax.semantic.learner import W2vBertLearner
 from audiolm_jax.semantic.w2v_bert import W2vBert, W2vBertConfig, pad_to_frames
-from audiolm_jax.training.optimizers import adam
+from audiolm_jax.training.optimization.optimizers import adam
 
 TINY = W2vBertConfig(
     dim=16,

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from audiolm_jax.data.corpora import FolderCorpus
+from audiolm_jax.data.corpora.corpora import FolderCorpus
 from audiolm_jax.errors import UserError
-from audiolm_jax.tokens import beam_engine, shard_work
+from audiolm_jax.tokens.extraction import beam_engine, shard_work
+from audiolm_jax.tokens.extraction.shard_plan import plan_shards
+from audiolm_jax.tokens.extraction.shard_work import WorkSettings, work_shard
 from audiolm_jax.tokens.manifest import read_manifest
-from audiolm_jax.tokens.shard_plan import plan_shards
-from audiolm_jax.tokens.shard_work import WorkSettings, work_shard
 from tests.tokens.tiny_job import run, shard_bytes, write_corpus
 from tests.tokens.tiny_tokenizers import load
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from audiolm_jax.data.corpora import FolderCorpus
+from audiolm_jax.data.corpora.corpora import FolderCorpus
 from audiolm_jax.errors import UserError
-from audiolm_jax.tokens.device_engine import ShardQueue, run_on_devices
-from audiolm_jax.tokens.part_files import part_file
-from audiolm_jax.tokens.shard_plan import plan_shards
-from audiolm_jax.tokens.shard_work import WorkSettings, work_shard
+from audiolm_jax.tokens.extraction.device_engine import ShardQueue, run_on_devices
+from audiolm_jax.tokens.extraction.part_files import part_file
+from audiolm_jax.tokens.extraction.shard_plan import plan_shards
+from audiolm_jax.tokens.extraction.shard_work import WorkSettings, work_shard
 from tests.tokens.tiny_job import run, shard_bytes, write_corpus
 from tests.tokens.tiny_tokenizers import load
 
@@ -66,7 +66,7 @@ def test_what_the_living_work_on_is_left_to_them_and_what_the_dead_began_is_not(
 
 
 def test_an_error_in_one_thread_ends_all(corpus_dir, tmp_path, monkeypatch):
-    from audiolm_jax.tokens import device_engine
+    from audiolm_jax.tokens.extraction import device_engine
 
     def refuse(*_):
         raise UserError("cannot write")

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from audiolm_jax.audio import Waveform, read_audio, write_audio
-from audiolm_jax.data.corpora import FolderCorpus
+from audiolm_jax.data.corpora.corpora import FolderCorpus
 from audiolm_jax.errors import UserError
-from audiolm_jax.tokens import interrupt, shard_work
-from audiolm_jax.tokens.device_engine import run_on_devices
-from audiolm_jax.tokens.extract import extract
+from audiolm_jax.tokens.extraction import interrupt, shard_work
+from audiolm_jax.tokens.extraction.device_engine import run_on_devices
+from audiolm_jax.tokens.extraction.extract import extract
+from audiolm_jax.tokens.extraction.part_files import part_file
+from audiolm_jax.tokens.extraction.shard_work import WorkSettings
 from audiolm_jax.tokens.manifest import InputEntry, read_inputs, read_manifest, read_speakers
-from audiolm_jax.tokens.part_files import part_file
 from audiolm_jax.tokens.records import SourceFile, decode_record
-from audiolm_jax.tokens.shard_work import WorkSettings
 from tests.data.tiny_corpora import flac_announcing
 from tests.tokens.tiny_job import BAD, GOOD, run, shard_bytes, write_corpus
 from tests.tokens.tiny_tokenizers import load, tiny_codec, tiny_semantic
@@ -268,7 +268,7 @@ def test_damaged_files_and_names_leave_out_themselves_alone(tmp_path, engine):
         if engine == "jax":
             run_on_devices(plans, tokenizers, sizes, WorkSettings())
         else:
-            from audiolm_jax.tokens.beam_engine import run_on_beam
+            from audiolm_jax.tokens.extraction.beam_engine import run_on_beam
 
             run_on_beam(plans, tokenizers, sizes, WorkSettings(), load, ())
 

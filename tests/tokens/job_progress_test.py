@@ -4,10 +4,10 @@ import time
 
 from etils import epath
 
-from audiolm_jax.tokens import job_progress
-from audiolm_jax.tokens.job_progress import JobProgress
+from audiolm_jax.tokens.extraction import job_progress
+from audiolm_jax.tokens.extraction.job_progress import JobProgress
+from audiolm_jax.tokens.extraction.shard_plan import plan_shards
 from audiolm_jax.tokens.manifest import InputEntry, ShardEntry, write_inputs
-from audiolm_jax.tokens.shard_plan import plan_shards
 from tests.tokens.shard_plan_test import Lazy
 from tests.tokens.tiny_tokenizers import load
 

@@ -9,7 +9,7 @@ from etils import epath
 
 from audiolm_jax import object_storage
 from audiolm_jax.object_storage import is_remote
-from audiolm_jax.tokens.part_files import is_being_written, part_file, remove_dead_parts, write_file
+from audiolm_jax.tokens.extraction.part_files import is_being_written, part_file, remove_dead_parts, write_file
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -25,7 +25,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 def test_parts_of_the_living_stay_and_those_of_the_dead_go(tmp_path):
     path = epath.Path(tmp_path) / "x"
     killed = (
-        "import os, signal\nfrom etils import epath\nfrom audiolm_jax.tokens.part_files import part_file\n"
+        "import os, signal\nfrom etils import epath\nfrom audiolm_jax.tokens.extraction.part_files import part_file\n"
         f"with part_file(epath.Path({str(path)!r})) as part:\n"
         "    part.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

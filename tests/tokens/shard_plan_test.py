@@ -7,8 +7,8 @@ import pytest
 from etils import epath
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.tokens.extraction.shard_plan import default_files_per_shard, plan_shards, remove_plans
 from audiolm_jax.tokens.records import SourceFile
-from audiolm_jax.tokens.shard_plan import default_files_per_shard, plan_shards, remove_plans
 from tests.tokens.tiny_tokenizers import load
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import soundfile
 
 from audiolm_jax.audio import Waveform, write_audio
-from audiolm_jax.data.corpora import FolderCorpus
-from audiolm_jax.tokens.extract import JobFigures, extract
-from audiolm_jax.tokens.shard_work import WorkSettings
+from audiolm_jax.data.corpora.corpora import FolderCorpus
+from audiolm_jax.tokens.extraction.extract import JobFigures, extract
+from audiolm_jax.tokens.extraction.shard_work import WorkSettings
 from tests.tokens.tiny_tokenizers import load
 
 GOOD = {"amy/a": 5000, "amy/b": 16000, "bob/c": 9001, "cleo/d": 700, "dan/e": 320, "dan/f": 641}
@@ -51,11 +51,11 @@ def run(
     sizes = tokenizers.sizes()
     settings = WorkSettings(batch_size)
     if engine == "jax":
-        from audiolm_jax.tokens.device_engine import run_on_devices as run_engine
+        from audiolm_jax.tokens.extraction.device_engine import run_on_devices as run_engine
 
         extra = process
     else:
-        from audiolm_jax.tokens.beam_engine import run_on_beam as run_engine
+        from audiolm_jax.tokens.extraction.beam_engine import run_on_beam as run_engine
 
         extra = (functools.partial(load, scale), beam_args)
     return extract(
@@ -81,7 +81,7 @@ def main() -> None:
     args, beam_args = parser.parse_known_args()
 
     from audiolm_jax.parallel import hosts
-    from audiolm_jax.tokens import shard_work
+    from audiolm_jax.tokens.extraction import shard_work
 
     real_write = shard_work.write_records
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.training import checksums
-from audiolm_jax.training.checkpoints import Checkpoints, load_params, newest_whole
 from audiolm_jax.training.loop import train
+from audiolm_jax.training.saved import checksums
+from audiolm_jax.training.saved.checkpoints import Checkpoints, load_params, newest_whole
 from audiolm_jax.training.state import TrainState
 from tests.training.tiny_run import OPTIONS, TinyFeed, TinyLearner
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from audiolm_jax.training.checkpoints import newest_whole
+from audiolm_jax.training.saved.checkpoints import newest_whole
 from tests.multi_host.job import run_job
 from tests.training.tiny_run import losses
 

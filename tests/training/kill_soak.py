@@ -25,8 +25,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from audiolm_jax.training.checkpoints import newest_whole, read_leaves, saved_leaves
 from audiolm_jax.training.logging import read_metrics
+from audiolm_jax.training.saved.checkpoints import newest_whole, read_leaves, saved_leaves
 from tests.data.tiny_records import write_folder
 
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.training.checkpoints import load_params
 from audiolm_jax.training.examination import Examination
 from audiolm_jax.training.logging import read_metrics, trained_seconds
 from audiolm_jax.training.loop import Clip, RunOptions, train
+from audiolm_jax.training.saved.checkpoints import load_params
 from tests.training.tiny_run import OPTIONS, TinyFeed, TinyLearner, losses
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.training import configuration
-from audiolm_jax.training.macro_list import in_words, list_macros
+from audiolm_jax.training.macros import configuration
+from audiolm_jax.training.macros.macro_list import in_words, list_macros
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "gin" / "exp").glob("*.gin"))
 

@@ -9,7 +9,7 @@ import pytest
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.stage_model import StageModel
 from audiolm_jax.tokens.stages import semantic_stage
-from audiolm_jax.training.muon import (
+from audiolm_jax.training.optimization.muon import (
     MatrixAxes,
     convolution_matrices,
     muon,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.training.muon import convolution_matrices, muon, transformer_matrices
-from audiolm_jax.training.optimizers import adam, learning_rate
+from audiolm_jax.training.optimization.muon import convolution_matrices, muon, transformer_matrices
+from audiolm_jax.training.optimization.optimizers import adam, learning_rate
 
 
 def test_schedules_warm_up_to_the_peak_and_then_fall():

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiolm_jax.training.checkpoints import load_params
 from audiolm_jax.training.logging import read_metrics
 from audiolm_jax.training.loop import train
+from audiolm_jax.training.saved.checkpoints import load_params
 from tests.training.tiny_run import OPTIONS, TinyFeed, TinyLearner
 
 START_STEP, START_BATCHES = 10, 3

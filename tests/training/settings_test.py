@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pytest
 
 from audiolm_jax.ranges import Count, NotNegative, Positive, Range, Seed, Share, Whole
-from audiolm_jax.training.muon import muon
-from audiolm_jax.training.settings import annotations, as_wanted, fits, takes
+from audiolm_jax.training.macros.settings import annotations, as_wanted, fits, takes
+from audiolm_jax.training.optimization.muon import muon
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import MeshSizes
 from audiolm_jax.training.logging import read_metrics
 from audiolm_jax.training.loop import RunOptions, train
-from audiolm_jax.training.optimizers import adam
+from audiolm_jax.training.optimization.optimizers import adam
 from audiolm_jax.training.state import Metric, TrainState
 
 WIDTH = 16

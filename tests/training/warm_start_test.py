@@ -9,11 +9,11 @@ import optax
 import pytest
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.training.checkpoints import Checkpoints, load_params
 from audiolm_jax.training.loop import RunOptions, train
-from audiolm_jax.training.muon import muon
-from audiolm_jax.training.optimizers import adam
-from audiolm_jax.training.warm_start import continue_from, init_from
+from audiolm_jax.training.optimization.muon import muon
+from audiolm_jax.training.optimization.optimizers import adam
+from audiolm_jax.training.saved.checkpoints import Checkpoints, load_params
+from audiolm_jax.training.saved.warm_start import continue_from, init_from
 from tests.training.tiny_run import OPTIONS, TinyFeed, TinyLearner
 
 AT_ONCE = RunOptions(steps=0)

@@ -13,9 +13,9 @@ import pytest
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel import hosts
-from audiolm_jax.training.checkpoints import load_params
 from audiolm_jax.training.loop import train
-from audiolm_jax.training.work_directory import WorkDirectory
+from audiolm_jax.training.saved.checkpoints import load_params
+from audiolm_jax.training.saved.work_directory import WorkDirectory
 from tests.training.tiny_run import OPTIONS, TinyFeed, TinyLearner, losses
 
 ROOT = Path(__file__).parents[2]

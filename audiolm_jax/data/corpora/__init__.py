@@ -1,0 +1,1 @@
+"""Recordings, who speaks in them, and which are held out."""

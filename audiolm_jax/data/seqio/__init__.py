@@ -1,0 +1,1 @@
+"""The same data as seqio tasks and TFDS builders."""

@@ -1,0 +1,1 @@
+"""ABX error rates of features and tokens."""

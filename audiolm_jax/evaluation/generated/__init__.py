@@ -1,0 +1,1 @@
+"""What is generated, judged: ladder, samples, temperatures."""

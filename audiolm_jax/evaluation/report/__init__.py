@@ -1,0 +1,1 @@
+"""All evaluations of a bundle in one report."""

@@ -1,0 +1,224 @@
+"""What several metrics of a report share: recordings, prompts, tokens, samples and the speaker classifier.
+
+Each is made when a metric first asks for it, and resumes where an earlier run stopped.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from audiolm_jax.bundle import Bundle
+from audiolm_jax.evaluation.generated.samples import (
+    FINE,
+    KINDS,
+    ORIGINAL,
+    PROMPTED,
+    RECONSTRUCTION,
+    Samples,
+    SampleSettings,
+    make_samples,
+    usable,
+)
+from audiolm_jax.evaluation.heldout import REFUSED, HeldoutClaim, heldout_claim
+from audiolm_jax.evaluation.language.token_records import Tokenized, tokenize_all
+from audiolm_jax.evaluation.recordings import Recording, shared_out
+from audiolm_jax.evaluation.report.report_plan import Extent, ReportSettings, recording_inputs
+from audiolm_jax.fingerprint import fingerprint
+
+# With fewer held-out prompts an interval says nothing, and recordings that the training has heard are let in.
+FEWEST_PROMPTS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Recordings for a protocol, and what a reader must know of the choice."""
+
+    recordings: tuple[Recording, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Material:
+    """Holder of what the metrics of one report share."""
+
+    def __init__(self, bundle: Bundle, settings: ReportSettings):
+        self.bundle = bundle
+        self.settings = settings
+
+    @functools.cached_property
+    def system(self) -> dict[str, str]:
+        """Fingerprints of all parts; what every figure depends on."""
+        bundle = self.bundle
+        return {"codec": bundle.codec_fingerprint, "semantic tokenizer": bundle.semantic_fingerprint} | {
+            f"{name} stage": fingerprint((model.stage, model.config), model.params)
+            for name, model in bundle.language_models.items()
+        }
+
+    @functools.cached_property
+    def claim(self) -> HeldoutClaim:
+        """What may be said of the recordings that the split holds out."""
+        return heldout_claim(self.bundle, self.settings.data, self.settings.train_tokens)
+
+    @functools.cached_property
+    def recordings(self) -> list[Recording]:
+        """All of them; none counts as held out where the split is not that of the trainings."""
+        recordings = self.settings.data.recordings()
+        if self.claim.state != REFUSED:
+            return recordings
+        return [dataclasses.replace(recording, heldout=False) for recording in recordings]
+
+    @functools.cached_property
+    def heldout(self) -> Chosen:
+        """Recordings that no training has heard; all where none is held out, with a note."""
+        heldout = tuple(recording for recording in self.recordings if recording.heldout)
+        if heldout:
+            return Chosen(heldout, self.claim.notes)
+        return Chosen(tuple(self.recordings), ("no recording is held out: the training may have heard these",))
+
+    @functools.cached_property
+    def token_recordings(self) -> Chosen:
+        """Those whose tokens are scored."""
+        chosen = shared_out(self.heldout.recordings, self.settings.extent.token_recordings)
+        return Chosen(tuple(chosen), self.heldout.notes)
+
+    @functools.cached_property
+    def tokenized(self) -> Tokenized:
+        """Their tokens."""
+        return tokenize_all(self.bundle, self.token_recordings.recordings)
+
+    @functools.cached_property
+    def prompts(self) -> Chosen:
+        """Recordings that samples are made of; see `choose_prompts`."""
+        chosen = choose_prompts(self.recordings, self.settings.extent)
+        return dataclasses.replace(chosen, notes=(*chosen.notes, *self.claim.notes))
+
+    @property
+    def sample_settings(self) -> SampleSettings:
+        """What is generated from each."""
+        extent = self.settings.extent
+        return SampleSettings(extent.num_samples, extent.prompt_seconds, extent.seconds, self.settings.seed)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of samples that the bundle's stages can make; one without a fine stage generates all the same."""
+        stages = self.bundle.stages
+        if not {"semantic", "coarse"} <= set(stages):
+            return (ORIGINAL, RECONSTRUCTION)
+        return tuple(kind for kind in KINDS if kind != FINE or "fine" in stages)
+
+    @property
+    def samples_folder(self) -> Path:
+        """Where they go; samples of another system or with other settings go elsewhere."""
+        made_by = {"system": self.system, **dataclasses.asdict(self.sample_settings)}
+        return self.settings.output / "samples" / short_hash(made_by)
+
+    @functools.cached_property
+    def samples(self) -> Samples:
+        """All kinds of samples of the prompts."""
+        return make_samples(
+            self.bundle, self.prompts.recordings, self.samples_folder, self.sample_settings, self.kinds
+        )
+
+    def unheard_samples(self, keys: frozenset[str]) -> dict[str, list[Recording]]:
+        """Originals and reconstructions of recordings, by whose keys a classifier was not trained on them."""
+        unheard = [recording for recording in self.recordings if recording.key in keys]
+        prompts = {recording.key for recording in self.prompts.recordings}
+        chosen = shared_out(
+            [r for r in unheard if r.key not in prompts], self.settings.extent.classifier_recordings
+        )
+        return dict(
+            make_samples(self.bundle, chosen, self.samples_folder, self.sample_settings, (ORIGINAL, RECONSTRUCTION))
+        )
+
+    def prompted(self, sample: Recording) -> Path:
+        """The file of a continuation together with its prompt."""
+        return self.samples_folder / PROMPTED / sample.path.relative_to(self.samples_folder / "continuation")
+
+    @functools.cached_property
+    def classifier_folder(self) -> Path:
+        """Work directory of the speaker classifier: the one that is given, or one for this data and these settings."""
+        if self.settings.classifier is not None:
+            return self.settings.classifier
+        depends_on = {
+            "recordings": recording_inputs(self.recordings),
+            "macros": self.settings.extent.classifier_macros,
+            "seed": self.settings.seed,
+        }
+        return self.settings.output / "speaker_classifier" / short_hash(depends_on)
+
+
+def choose_prompts(recordings: Sequence[Recording], extent: Extent) -> Chosen:
+    """Recordings of the protocol's length: held-out ones first, and others only for what those cannot show.
+
+    Held-out recordings with a transcript are best, then others that are held out. Transcribed recordings of speakers
+    heard in training join them where none of them has a transcript, for word errors, and any where there are fewer than
+    FEWEST_PROMPTS. All is shared out among the speakers.
+
+    Args:
+        recordings: all there are.
+        extent: how many, and of what length.
+    """
+    heldout = [recording for recording in recordings if recording.heldout]
+    told = _fitting([r for r in heldout if r.text], extent.prompts, extent)
+    seen = [recording for recording in recordings if not recording.heldout]
+    seen_told = [] if told else _fitting([r for r in seen if r.text], extent.seen_prompts, extent)
+    room = None if extent.prompts is None else extent.prompts - len(told)
+    if room is not None and seen_told:
+        room //= 2
+    silent = _fitting([r for r in heldout if not r.text], room, extent)
+    if extent.prompts is not None:
+        seen_told = seen_told[: extent.prompts - len(silent)] if seen_told else []
+    chosen = [*told, *silent, *seen_told]
+    lengths = f"{extent.min_seconds:g} to {extent.max_seconds:g} s"
+    notes = []
+    if seen_told:
+        notes.append(
+            f"no held-out recording of {lengths} has a transcript: {len(seen_told)} of {len(chosen)} prompts are "
+            "transcribed recordings that are not held out"
+        )
+    if (missing := min(FEWEST_PROMPTS, extent.prompts or FEWEST_PROMPTS) - len(chosen)) > 0:
+        added = _fitting([r for r in seen if r not in chosen], missing, extent)
+        if added:
+            notes.append(f"only {len(chosen)} held-out recordings have {lengths}: {len(added)} of others join them")
+        chosen += added
+    return Chosen(tuple(sorted(chosen, key=lambda r: r.key)), tuple(notes))
+
+
+def _fitting(members: Sequence[Recording], count: int | None, extent: Extent) -> list[Recording]:
+    """Those of a length for the protocol, shared out among speakers. Files are opened only as far as it takes."""
+    found: list[Recording] = []
+    queue = shared_out(members, None)
+    at_once = max(len(queue) if count is None else 4 * count, 64)
+    for start in range(0, len(queue), at_once):
+        if count is not None and len(found) >= count:
+            break
+        found += usable(queue[start : start + at_once], extent.min_seconds, extent.max_seconds)
+    return found[:count]
+
+
+def train_classifier(material: Material) -> None:
+    """Trains the speaker classifier on all recordings, or goes on with a training that was stopped.
+
+    Raises:
+        UserError: the data cannot train one.
+        KeyboardInterrupt: the training was stopped by a signal.
+    """
+    from audiolm_jax.training.experiment import train
+
+    folder = material.classifier_folder
+    macros = (*material.settings.extent.classifier_macros, f"SEED={material.settings.seed}")
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for figures
+        train("speaker_classifier", folder, macros, material.settings.folders)
+    if not (folder / "done").exists():
+        raise KeyboardInterrupt
+
+
+def short_hash(value: Any) -> str:
+    """8 hexadecimal digits of plain JSON values, for names of folders."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+

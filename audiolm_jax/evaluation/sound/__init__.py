@@ -1,0 +1,1 @@
+"""How near a sound is to another, and what a codec makes of it."""

@@ -1,0 +1,1 @@
+"""Whose voice it is, and whether it is one."""

@@ -1,0 +1,1 @@
+"""Words that recognisers hear, and how many of them are wrong."""

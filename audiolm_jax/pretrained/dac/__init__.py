@@ -1,0 +1,1 @@
+"""Descript's audio codec."""

@@ -1,0 +1,1 @@
+"""EnCodec, at 24 and 48 kHz."""

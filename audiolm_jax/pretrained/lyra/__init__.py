@@ -1,0 +1,1 @@
+"""Lyra V2, the SoundStream of its authors' group."""

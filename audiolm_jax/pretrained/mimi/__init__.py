@@ -1,0 +1,1 @@
+"""Mimi, Kyutai's codec."""

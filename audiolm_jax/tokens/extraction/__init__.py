@@ -1,0 +1,1 @@
+"""Tokenizing a corpus: on devices, on Beam, resumable."""

@@ -1,0 +1,1 @@
+"""Gin files, their macros and what these may be."""

@@ -1,0 +1,1 @@
+"""Optimizers, and what is done with a step that they must not take."""

@@ -1,0 +1,1 @@
+"""What a work directory keeps, and how a training begins from it."""
