@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Trains a whole small system on folders of speech: codec, w2v-BERT, k-means, tokens, semantic, coarse and fine stage;
-# chooses temperatures on held-out prompts and ends with a bundle, a report on held-out speakers, and curves and figures
-# of every training after 10 minutes, 1 hour and 5 hours. Stop it at any time; the same command goes on from there.
+# Trains a whole small system on folders of speech: codec, semantic encoder, k-means, tokens, semantic, coarse and fine
+# stage; chooses temperatures on held-out prompts and ends with a bundle, a report on held-out speakers, and curves and
+# figures of every training after 10 minutes, 1 hour and 5 hours. Stop it at any time; the same command goes on.
 #
 #   ./launch/train_small.sh DATA_DIR WORKDIR
-#   MIXTURE='(0.5, 0.5)' ASR=whisper-base ./launch/train_small.sh speech/ phrases/ WORKDIR
+#   PHRASE_MINUTES=120 MIXTURE='(0.3, 0.4, 0.3)' ASR=whisper-base PHRASES=phrases/ \
+#     ./launch/train_small.sh speech/ phrases/ WORKDIR
 #
 # A DATA_DIR holds audio files (.wav .flac .ogg .opus .mp3), one folder for each speaker. WORKDIR/bundle is the result:
 #   audiolm generate --bundle WORKDIR/bundle --mode continuation --prompt IN.wav --output OUT.wav
@@ -13,16 +14,21 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
-for part in codec w2v_bert kmeans semantic coarse fine; do
+for part in codec w2v_bert best_rq cluster cluster_again kmeans semantic coarse fine; do
   setting "$(tr '[:lower:]' '[:upper:]' <<<"$part")_STEPS" "" "steps of ${part}_small; empty for those of its gin file"
   setting "$(tr '[:lower:]' '[:upper:]' <<<"$part")_SET" "" "further macros of ${part}_small, such as BATCH_SIZE=4 SEED=1"
 done
+setting ENCODER "cluster cluster_again" "how the semantic encoder learns: w2v_bert, best_rq or cluster; and what learns from it"
+setting PHRASE_MINUTES 0 "minutes of a small closed language that espeak-ng speaks, for all but the codec; 0 for none"
 setting HELDOUT_SPEAKERS 20 "speakers of each DATA_DIR that nothing is trained on"
-setting MIXTURE "" "share of each DATA_DIR in what is trained on, as (0.5, 0.3, 0.2); empty for by number of speakers"
+setting MIXTURE "" "shares of the DATA_DIRs, then of espeak-ng's, as (0.5, 0.3, 0.2); empty for by number of speakers"
 setting ASR "" "recogniser that hears the codec and chooses temperatures, as for audiolm eval wer; empty for none"
+setting PHRASES "" "the DATA_DIR whose language is closed, with transcripts.tsv: are continuations made of its words?"
+setting ITEM "" "item file of phones in the DATA_DIRs, which the semantic tokens are asked for (ABX)"
 setting PROMPT "" "a WAV file that goes with the bundle"
 setting LICENCE "not stated; depends on the training data" "of the weights"
 setting NAME mine "of the system"
+setting MAX_MEGABYTES "" "that the bundle may weigh; empty for any"
 setting REPORT_CLIPS 40 "recordings that the codec is judged by"
 setting REPORT_RECORDINGS "" "recordings whose tokens are scored; empty for all that are held out"
 setting TF_CPP_MIN_LOG_LEVEL 2 "from which level on XLA and TensorFlow tell what they do: 0 all, 3 errors alone"
@@ -40,9 +46,13 @@ for folder in "${DATA[@]}"; do
   [[ " ${NAMES[*]-} " != *" $name "* ]] || stop "two folders are named $name; give them different names"
   NAMES+=("$name")
 done
+read -r -a ENCODERS <<<"$ENCODER"
+[[ "${ENCODERS[*]}" =~ ^(w2v_bert|best_rq|cluster)(\ cluster_again)*$ ]] ||
+  stop "ENCODER is '$ENCODER'; give w2v_bert, best_rq or cluster, and cluster_again for every further iteration"
+[[ "$PHRASE_MINUTES" =~ ^[0-9]+$ ]] || stop "PHRASE_MINUTES is '$PHRASE_MINUTES'; give a whole number of minutes"
 mkdir -p "$WORK"
 if [[ -z "$VENV_PYTHON" ]]; then
-  make_environment train "${ROOT}[train,eval]"
+  make_environment train "${ROOT}[train,eval,espeak]"
   VENV_PYTHON="$VENV/bin/python"
 fi
 export TF_CPP_MIN_LOG_LEVEL
@@ -63,50 +73,82 @@ flagged() {
   for word in "${@:2}"; do FLAGGED+=("$1" "$word"); done
 }
 
-# train NAME KIND [MACRO=VALUE ...]: experiment NAME_small in WORKDIR/NAME on the folders of KIND, "sound" or "tokens".
+# train NAME WORKDIR KIND [MACRO=VALUE ...]: experiment NAME_small in WORK/WORKDIR on the folders of KIND: "recordings",
+# "sound" (with what espeak-ng says) or "tokens".
 train() {
-  local name="$1" kind="$2" upper steps_name set_name macro
+  local name="$1" workdir="$WORK/$2" kind="$3" upper steps_name set_name macro
   upper="$(printf '%s' "$name" | tr '[:lower:]' '[:upper:]')"
   steps_name="${upper}_STEPS" set_name="${upper}_SET"
-  local -a macros=("${@:3}") flags=()
-  [[ -z "$MIXTURE" ]] || macros+=("MIXTURE=$MIXTURE")
+  local -a macros=("${@:4}") flags=()
+  if [[ -n "$MIXTURE" ]]; then
+    # The last share is that of espeak-ng's speech, where there is some.
+    if [[ "$kind" == recordings ]] && ((PHRASE_MINUTES)); then
+      macros+=("MIXTURE=${MIXTURE%,*},)")
+    else
+      macros+=("MIXTURE=$MIXTURE")
+    fi
+  fi
   [[ -z "${!steps_name:-}" ]] || macros+=("STEPS=${!steps_name}")
   # shellcheck disable=SC2206  # the variable is a list of words
   macros+=(${!set_name:-})
   for macro in ${macros[@]+"${macros[@]}"}; do flags+=(--set "$macro"); done
-  if [[ "$kind" == sound ]]; then flagged --data "${DATA[@]}"; else flagged --data "${NAMES[@]/#/$WORK/tokens/}"; fi
-  say "$name"
-  audiolm train "${name}_small" "${FLAGGED[@]}" --workdir "$WORK/$name" ${flags[@]+"${flags[@]}"}
-  [[ -f "$WORK/$name/done" ]] || stop "$name was stopped; start the same command again to go on"
+  case "$kind" in
+    recordings) flagged --data "${DATA[@]}" ;;
+    sound) flagged --data "${SOUND[@]}" ;;
+    tokens) flagged --data "${NAMES[@]/#/$WORK/tokens/}" ;;
+  esac
+  say "$2"
+  audiolm train "${name}_small" "${FLAGGED[@]}" --workdir "$workdir" ${flags[@]+"${flags[@]}"}
+  [[ -f "$workdir/done" ]] || stop "$2 was stopped; start the same command again to go on"
 }
 
-train codec sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" ${ASR:+"EXAM_ASR=$ASR"}
-train w2v_bert sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS"
-train kmeans sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" "W2V_BERT=$WORK/w2v_bert"
+# What espeak-ng says is no recording: stages learn words from it, and a codec is not asked to spend bits on it.
+SOUND=("${DATA[@]}")
+if ((PHRASE_MINUTES)); then
+  say "espeak-ng's phrases"
+  "$VENV_PYTHON" "$ROOT/launch/make_espeak_speech.py" "$WORK/espeak" --text phrases --minutes "$PHRASE_MINUTES"
+  SOUND+=("$WORK/espeak")
+  NAMES+=(espeak)
+fi
+
+train codec codec recordings "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" ${ASR:+"EXAM_ASR=$ASR"}
+# The n-th encoder learns in WORK/encoder_n; another iteration learns from the one before it.
+macros=()
+for ((iteration = 1; iteration <= ${#ENCODERS[@]}; iteration++)); do
+  encoder="$WORK/encoder_$iteration"
+  train "${ENCODERS[iteration - 1]}" "encoder_$iteration" sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" \
+    ${macros[@]+"${macros[@]}"}
+  macros=("TEACHER=$encoder")
+done
+train kmeans kmeans sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" "W2V_BERT=$encoder"
 
 # Tokens come from the rounded weights that will ship, so the tokenizers are exported before anything is tokenized.
 if ! newer "$WORK/tokenizers/manifest.json" "$WORK/codec/done" "$WORK/kmeans/done"; then
   say "exporting the tokenizers"
   flagged --data "${NAMES[@]}"
-  audiolm bundle "$WORK/tokenizers" --codec "$WORK/codec" --kmeans "$WORK/kmeans" --w2v_bert "$WORK/w2v_bert" \
+  audiolm bundle "$WORK/tokenizers" --codec "$WORK/codec" --kmeans "$WORK/kmeans" --w2v_bert "$encoder" \
     --name "$NAME" --licence "$LICENCE" "${FLAGGED[@]}" --overwrite
 fi
 
-for folder in "${DATA[@]}"; do
+for folder in "${SOUND[@]}"; do
   say "tokenizing $folder"
   audiolm tokenize --input "$folder" --output "$WORK/tokens/$(basename "$folder")" --bundle "$WORK/tokenizers" \
     --heldout_speakers "$HELDOUT_SPEAKERS"
 done
 
-train semantic tokens
-train coarse tokens "TOKENIZERS=$WORK/tokenizers"
-train fine tokens "TOKENIZERS=$WORK/tokenizers"
+train semantic semantic tokens
+train coarse coarse tokens "TOKENIZERS=$WORK/tokenizers"
+train fine fine tokens "TOKENIZERS=$WORK/tokenizers"
 
 if ! newer "$WORK/bundle/manifest.json" "$WORK"/{tokenizers/manifest.json,semantic/done,coarse/done,fine/done}; then
   say "exporting the bundle"
   audiolm bundle "$WORK/bundle" --tokenizers "$WORK/tokenizers" \
     --semantic "$WORK/semantic" --coarse "$WORK/coarse" --fine "$WORK/fine" ${PROMPT:+--prompt "$PROMPT"} --overwrite
   rm -rf "$WORK/temperatures" "$WORK/report/done"
+fi
+if [[ -n "$MAX_MEGABYTES" ]]; then
+  megabytes="$((($(du -sk "$WORK/bundle" | cut -f1) * 1024 + 999999) / 1000000))"
+  ((megabytes <= MAX_MEGABYTES)) || stop "$WORK/bundle has $megabytes MB, MAX_MEGABYTES is $MAX_MEGABYTES"
 fi
 
 if [[ ! -f "$WORK/temperatures/done" ]]; then
@@ -125,7 +167,7 @@ if [[ ! -f "$WORK/report/done" ]]; then
   audiolm eval all --only codec,perplexity --merge --bundle "$WORK/bundle" "${data[@]}" --output "$WORK/report" \
     "${FLAGGED[@]}" --heldout_speakers "$HELDOUT_SPEAKERS" --max_clips "$REPORT_CLIPS" \
     ${REPORT_RECORDINGS:+--max_recordings "$REPORT_RECORDINGS"}
-  "$VENV_PYTHON" "$ROOT/benchmarks/recipe.py" "$WORK" --output "$WORK/report" >"$WORK/report/recipe.md"
+  "$VENV_PYTHON" "$ROOT/benchmarks/recipe.py" "$WORK" --encoder "$encoder" --output "$WORK/report" >"$WORK/report/recipe.md"
   touch "$WORK/report/done"
 fi
 say "done: $WORK/bundle is the system, $WORK/report/report.html its figures, $WORK/report/recipe.md those on the way"

@@ -24,6 +24,7 @@ for ((i = 0; i < $#; i++)); do
   esac
 done
 sleep 0.02
+if [[ "$*" == *"make_espeak_speech.py "* ]]; then mkdir -p "$2"; fi
 if [[ "$*" == *"recipe.py "* ]]; then echo "the table"; fi
 if [[ "$*" == *" train "* ]]; then
   mkdir -p "$workdir"
@@ -59,8 +60,8 @@ def kinds(calls):
     names = []
     for call in calls:
         words = call.split()
-        if "recipe.py" in words[0]:
-            names.append("recipe")
+        if words[0].endswith(".py"):
+            names.append(words[0].rpartition("/")[2].removesuffix(".py"))
         elif words[2] == "train":
             names.append(f"train {words[3].removesuffix('_small')}")
         else:
@@ -70,7 +71,8 @@ def kinds(calls):
 
 ALL = [
     "train codec",
-    "train w2v_bert",
+    "train cluster",
+    "train cluster_again",
     "train kmeans",
     "bundle work/tokenizers",
     "tokenize",
@@ -90,13 +92,15 @@ def test_everything_in_order(train_small, tmp_path):
     assert kinds(calls) == ALL
     for macro in ("STEPS=7", "BATCH_SIZE=2", "SEED=3", "HELDOUT_SPEAKERS=2"):
         assert f"--set {macro}" in calls[0]
-    assert "--set W2V_BERT=work/w2v_bert" in calls[2]
-    assert "--bundle work/tokenizers" in calls[4] and "--heldout_speakers 2" in calls[4]
-    assert "--data work/tokens/speech " in calls[5] and "STEPS" not in calls[5] and "MIXTURE" not in calls[5]
-    assert "--licence" in calls[3] and "--prompt" not in calls[8] and "EXAM_ASR" not in calls[0]
-    assert "temperatures --merge --bundle work/bundle --data speech" in calls[9] and "--asr" not in calls[9]
-    assert "all --only codec,perplexity --merge" in calls[10] and "--train_tokens work/tokens/speech" in calls[10]
-    assert "recipe.py work --output work/report" in calls[11]
+    assert "--workdir work/encoder_1" in calls[1] and "TEACHER" not in calls[1]
+    assert "--workdir work/encoder_2" in calls[2] and "--set TEACHER=work/encoder_1" in calls[2]
+    assert "--set W2V_BERT=work/encoder_2" in calls[3] and "--w2v_bert work/encoder_2 " in calls[4]
+    assert "--bundle work/tokenizers" in calls[5] and "--heldout_speakers 2" in calls[5]
+    assert "--data work/tokens/speech " in calls[6] and "STEPS" not in calls[6] and "MIXTURE" not in calls[6]
+    assert "--licence" in calls[4] and "--prompt" not in calls[9] and "EXAM_ASR" not in calls[0]
+    assert "temperatures --merge --bundle work/bundle --data speech" in calls[10] and "--asr" not in calls[10]
+    assert "all --only codec,perplexity --merge" in calls[11] and "--train_tokens work/tokens/speech" in calls[11]
+    assert "recipe.py work --encoder work/encoder_2 --output work/report" in calls[12]
     assert (tmp_path / "work" / "report" / "recipe.md").read_text() == "the table\n"
 
 
@@ -104,21 +108,43 @@ def test_several_folders_are_mixed_and_their_tokens_lie_apart(train_small, tmp_p
     (tmp_path / "phrases").mkdir()
     result, calls = train_small(folders=("speech", "phrases"), MIXTURE="(0.6, 0.4)", ASR="whisper", PROMPT="p.wav")
     assert result.returncode == 0, result.stderr
-    assert kinds(calls) == [*ALL[:4], "tokenize", *ALL[4:]]
-    for call in (calls[0], calls[1], calls[2]):
+    assert kinds(calls) == [*ALL[:5], "tokenize", *ALL[5:]]
+    for call in calls[:4]:
         assert "--data speech --data phrases " in call and "--set MIXTURE=(0.6, 0.4)" in call
     assert "--set EXAM_ASR=whisper" in calls[0] and "EXAM_ASR" not in calls[1]
-    assert "--output work/tokens/speech " in calls[4] and "--output work/tokens/phrases " in calls[5]
-    for call in calls[6:9]:
+    assert "--output work/tokens/speech " in calls[5] and "--output work/tokens/phrases " in calls[6]
+    for call in calls[7:10]:
         assert "--data work/tokens/speech --data work/tokens/phrases " in call and "MIXTURE=(0.6, 0.4)" in call
-    assert "--prompt p.wav" in calls[9] and "--asr whisper" in calls[10]
-    assert "--train_tokens work/tokens/speech --train_tokens work/tokens/phrases " in calls[11]
+    assert "--prompt p.wav" in calls[10] and "--asr whisper" in calls[11]
+    assert "--train_tokens work/tokens/speech --train_tokens work/tokens/phrases " in calls[12]
+
+
+def test_espeak_speaks_for_all_but_the_codec(train_small):
+    result, calls = train_small(PHRASE_MINUTES="30", MIXTURE="(0.7, 0.3)", ENCODER="best_rq")
+    assert result.returncode == 0, result.stderr
+    assert kinds(calls)[:4] == ["make_espeak_speech", "train codec", "train best_rq", "train kmeans"]
+    assert calls[0].endswith("work/espeak --text phrases --minutes 30")
+    assert "--data speech --workdir" in calls[1] and calls[1].endswith("--set MIXTURE=(0.7,)")
+    for call in calls[2:4]:
+        assert "--data speech --data work/espeak --workdir" in call and "--set MIXTURE=(0.7, 0.3)" in call
+    assert kinds(calls)[5:7] == ["tokenize", "tokenize"]
+    assert "--input work/espeak --output work/tokens/espeak" in calls[6]
+    assert "--data work/tokens/speech --data work/tokens/espeak " in calls[7]
+    assert "--data speech --output work/temperatures" in next(call for call in calls if "temperatures" in call)
+
+
+def test_a_bundle_that_weighs_too_much_is_told(train_small, tmp_path):
+    (tmp_path / "work" / "bundle").mkdir(parents=True)
+    (tmp_path / "work" / "bundle" / "weights").write_bytes(b"0" * 2_500_000)
+    result, calls = train_small(MAX_MEGABYTES="2")
+    assert result.returncode == 2 and "MAX_MEGABYTES is 2" in result.stderr and kinds(calls)[-1] == "bundle work/bundle"
+    assert train_small(MAX_MEGABYTES="3")[0].returncode == 0
 
 
 def test_a_stopped_training_ends_the_script_and_the_next_start_goes_on(train_small):
     result, calls = train_small(stop_at="coarse")
     assert result.returncode == 2 and "coarse was stopped" in result.stderr
-    assert kinds(calls) == ALL[:7]
+    assert kinds(calls) == ALL[:8]
     result, calls = train_small()
     assert result.returncode == 0
     assert kinds(calls) == [name for name in ALL if name != "bundle work/tokenizers"]
@@ -144,6 +170,11 @@ def test_wrong_arguments_are_one_line(tmp_path):
     twice = [tmp_path / "a" / "speech", tmp_path / "b" / "speech", tmp_path / "work"]
     cases = (([], "usage"), ([tmp_path], "usage"), ([tmp_path / "nowhere", tmp_path], "no folder"),
              (twice, "two folders are named speech"))  # fmt: skip
+    variables = {"ENCODER": "hubert"}, {"ENCODER": "cluster_again"}, {"PHRASE_MINUTES": "two"}
+    for each in variables:
+        environment = {**os.environ, **each}
+        result = subprocess.run([script, *twice[1:]], capture_output=True, text=True, env=environment, timeout=60)
+        assert result.returncode == 2 and next(iter(each)) in result.stderr and result.stderr.count("\n") == 1
     for arguments, message in cases:
         result = subprocess.run([script, *arguments], capture_output=True, text=True, timeout=60)
         assert result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1
