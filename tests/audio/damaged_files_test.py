@@ -255,7 +255,7 @@ def test_lines_of_other_threads_pass_while_mp3_is_decoded(capfd):
 def test_a_process_that_is_forked_meanwhile_has_its_stderr():
     code = (
         "import os, sys\n"
-        "from audiolm_jax.audio import decoder_messages\n"
+        "from audiolm_jax.audio.formats import decoder_messages\n"
         "with decoder_messages.dropped():\n"
         "    os.write(2, b'Warning: of the decoder\\n')\n"
         "    if os.fork() == 0:\n"
