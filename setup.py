@@ -93,7 +93,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["audiolm_jax", "audiolm_jax.*"]),
-    package_data={"audiolm_jax": ["bundles/**/*", "listening_page.css", "listening_page.js", "report_page.css"]},
+    package_data={"audiolm_jax": ["bundles/**/*"], "audiolm_jax.page": ["*.css", "*.js"]},
     cmdclass={"build_py": BuildWithGinFiles},
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -7,7 +7,7 @@ import pytest
 
 from audiolm_jax.bundle import export_bundle
 from audiolm_jax.pretrained.files.imported_model import read_huggingface, write_imported
-from tests.cli_test import ROOT, assert_one_line_mistake, run
+from tests.cli.cli_test import ROOT, assert_one_line_mistake, run
 from tests.tiny_system import tiny_tokenizers
 
 GOLDEN = ROOT / "tests" / "golden" / "pretrained"

@@ -12,8 +12,8 @@ import pytest
 from audiolm_jax.bundle import Bundle, describe, describe_in_words, export_bundle, with_metrics
 from audiolm_jax.codec.soundstream import SoundStreamConfig
 from audiolm_jax.errors import UserError
+from audiolm_jax.files.plain_json import from_plain, to_plain
 from audiolm_jax.lm.config import TransformerConfig
-from audiolm_jax.plain_json import from_plain, to_plain
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.tokens.stages import Stage, coarse_stage, fine_stage, semantic_stage
 from tests import tiny_system

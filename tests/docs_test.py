@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from audiolm_jax import cli
 from audiolm_jax.audio import read_audio
+from audiolm_jax.cli import command_line
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted([ROOT / "README.md", ROOT / "launch" / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -53,7 +53,7 @@ def test_the_readme_s_python_runs_as_it_stands_and_saves_what_it_makes(tmp_path)
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_commands_in_the_documents_have_arguments_that_exist(path, monkeypatch):
-    monkeypatch.setattr("audiolm_jax.arguments.find_bundle", lambda name: name)
+    monkeypatch.setattr("audiolm_jax.cli.arguments.find_bundle", lambda name: name)
     for block in blocks(path, "bash"):
         for line in block.replace("\\\n", " ").splitlines():
             if not line.startswith("audiolm ") or "..." in line:
@@ -61,7 +61,7 @@ def test_commands_in_the_documents_have_arguments_that_exist(path, monkeypatch):
             # What a reader fills in: numbers, and names of folders.
             words = ["3" if re.fullmatch(r"[NKPS]", word) else word for word in shlex.split(line, comments=True)[1:]]
             try:
-                _, beyond = cli._parser().parse_known_args(words)
+                _, beyond = command_line.parser().parse_known_args(words)
             except SystemExit as stopped:
                 assert stopped.code == 0, line
                 continue

@@ -11,7 +11,7 @@ from pathlib import Path
 from etils import epath
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.object_storage import check_access, is_remote
+from audiolm_jax.files.object_storage import check_access, is_remote
 
 # What libsndfile decodes, by the names that such files have.
 AUDIO_SUFFIXES = (

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from etils import epath
 
 from audiolm_jax.errors import UserError, first_line
-from audiolm_jax.object_storage import check_access, is_remote
+from audiolm_jax.files.object_storage import check_access, is_remote
 
 
 class Source:

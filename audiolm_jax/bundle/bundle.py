@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from audiolm_jax import weight_file
 from audiolm_jax.bundle.manifest import (
     CODEC_FILE,
     CONFIG_NAME,
@@ -24,11 +23,11 @@ from audiolm_jax.bundle.training_splits import splits_by_part
 from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.codec.contract import Codec
 from audiolm_jax.errors import UserError, brief, shown
-from audiolm_jax.files import is_plain_name
+from audiolm_jax.files import is_plain_name, weight_file
+from audiolm_jax.files.model_folders import MANIFEST_NAME, find_bundle
+from audiolm_jax.files.plain_json import from_plain
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.stage_model import StageModel
-from audiolm_jax.model_folders import MANIFEST_NAME, find_bundle
-from audiolm_jax.plain_json import from_plain
 from audiolm_jax.semantic.tokenizer import SemanticTokenizer
 from audiolm_jax.tokens.split import Split
 from audiolm_jax.tokens.stages import Stage

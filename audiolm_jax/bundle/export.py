@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from audiolm_jax import __version__, weight_file
+from audiolm_jax import __version__
 from audiolm_jax.bundle.bundle import Bundle
 from audiolm_jax.bundle.manifest import (
     CARD_NAME,
@@ -36,8 +36,8 @@ from audiolm_jax.bundle.manifest import (
 from audiolm_jax.bundle.model_card import model_card
 from audiolm_jax.bundle.tokenizer_kinds import kind_of_codec, kind_of_encoder
 from audiolm_jax.errors import UserError
-from audiolm_jax.files import file_mode_mask, replace_file
-from audiolm_jax.model_folders import MANIFEST_NAME
+from audiolm_jax.files import file_mode_mask, replace_file, weight_file
+from audiolm_jax.files.model_folders import MANIFEST_NAME
 
 _VERSIONED = ("jax", "flax", "optax", "numpy")
 

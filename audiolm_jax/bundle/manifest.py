@@ -10,9 +10,9 @@ from audiolm_jax.bundle.tokenizer_kinds import codec_kind, encoder_kind
 from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.errors import UserError, brief, first_line, shown
 from audiolm_jax.files import replace_file
+from audiolm_jax.files.model_folders import MANIFEST_NAME, what_it_is
+from audiolm_jax.files.plain_json import from_plain, parse, to_plain
 from audiolm_jax.lm.config import TransformerConfig
-from audiolm_jax.model_folders import MANIFEST_NAME, what_it_is
-from audiolm_jax.plain_json import from_plain, parse, to_plain
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.tokens.stages import Stage
 

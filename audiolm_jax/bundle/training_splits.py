@@ -8,7 +8,7 @@ too, because what it heard stays in the weights.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from audiolm_jax.plain_json import from_plain
+from audiolm_jax.files.plain_json import from_plain
 from audiolm_jax.tokens.split import Split
 
 SPLITS = "splits"

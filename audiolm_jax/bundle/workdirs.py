@@ -13,9 +13,9 @@ from audiolm_jax.bundle.training_splits import splits_of_run, with_splits
 from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.data.feed.feed import TokenFeed
 from audiolm_jax.errors import UserError
+from audiolm_jax.files.model_folders import find_bundle
+from audiolm_jax.files.plain_json import to_plain
 from audiolm_jax.lm.learner import StageLearner
-from audiolm_jax.model_folders import find_bundle
-from audiolm_jax.plain_json import to_plain
 from audiolm_jax.tokens.alignment import collapse
 from audiolm_jax.training.examination import EXAMINATION, Examination
 from audiolm_jax.training.saved.checkpoints import load_params

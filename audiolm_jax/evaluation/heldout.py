@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.errors import UserError
+from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.recordings import DataSettings
 from audiolm_jax.tokens.manifest import read_inputs, read_manifest
 from audiolm_jax.tokens.split import Split
@@ -89,6 +90,15 @@ def token_claim(bundle: Bundle, tokens: Sequence[str | Path], train_tokens: Sequ
     if unrecorded and claim.state != REFUSED:
         return HeldoutClaim(UNKNOWN, f"{', '.join(unrecorded)} was written without a record of its split")
     return claim
+
+
+def with_claim(measurement: Measurement, claim: HeldoutClaim, data: DataSettings) -> Measurement:
+    """A measurement that says by which split its recordings were held out, and what may be said of that."""
+    return dataclasses.replace(
+        measurement,
+        settings={**measurement.settings, **data.to_json(), "heldout": claim.state},
+        notes=(*measurement.notes, *claim.notes),
+    )
 
 
 class _Folder(NamedTuple):

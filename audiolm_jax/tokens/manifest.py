@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from audiolm_jax.array_file import array_of
 from audiolm_jax.errors import UserError, first_line, shown
 from audiolm_jax.files import is_plain_name
-from audiolm_jax.object_storage import is_remote
-from audiolm_jax.plain_json import from_plain, parse
+from audiolm_jax.files.array_file import array_of
+from audiolm_jax.files.object_storage import is_remote
+from audiolm_jax.files.plain_json import from_plain, parse
 from audiolm_jax.tokens.extraction.part_files import part_file, write_file
 from audiolm_jax.tokens.records import SPLITS
 from audiolm_jax.tokens.split import Split

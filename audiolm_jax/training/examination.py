@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from jax.experimental import multihost_utils
 
+from audiolm_jax.files.plain_json import from_plain, to_plain
 from audiolm_jax.parallel import hosts
-from audiolm_jax.plain_json import from_plain, to_plain
 from audiolm_jax.training.learner import Learner
 from audiolm_jax.training.state import TrainState
 

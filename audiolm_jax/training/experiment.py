@@ -12,9 +12,9 @@ from audiolm_jax.data.corpora.corpora import Corpus, open_corpora
 from audiolm_jax.data.corpora.voice_activity import SEGMENT_SECONDS
 from audiolm_jax.data.feed.feed import AudioFeed, TokenFeed
 from audiolm_jax.errors import UserError
+from audiolm_jax.files.plain_json import to_plain
 from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import MeshSizes
-from audiolm_jax.plain_json import to_plain
 from audiolm_jax.pretrained.files.imported_model import read_imported, read_imported_manifest
 from audiolm_jax.pretrained.kind import ENCODER
 from audiolm_jax.ranges import Positive, Whole

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audiolm_jax import files, png
+from audiolm_jax import files
 from audiolm_jax.errors import UserError
+from audiolm_jax.page import png
 from audiolm_jax.parallel import hosts
 from audiolm_jax.spectral import mel_filters
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from audiolm_jax.data.feed.batches import BatchShapes
 from audiolm_jax.errors import UserError
+from audiolm_jax.files.plain_json import to_plain
 from audiolm_jax.parallel import hosts
 from audiolm_jax.parallel.mesh import (
     MeshSizes,
@@ -21,7 +22,6 @@ from audiolm_jax.parallel.mesh import (
     make_mesh,
     mesh_context,
 )
-from audiolm_jax.plain_json import to_plain
 from audiolm_jax.ranges import Count, NotNegative, Seed, Whole
 from audiolm_jax.training.examination import EXAMINATION, Examiner
 from audiolm_jax.training.learner import Batch, Learner

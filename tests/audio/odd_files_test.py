@@ -215,7 +215,7 @@ def test_the_mix_of_a_part_is_that_of_the_whole(tmp_path):
 
 
 def test_objects_in_a_bucket_are_read(tmp_path, monkeypatch):
-    from audiolm_jax import object_storage
+    from audiolm_jax.files import object_storage
 
     path = tmp_path / "x.wav"
     path.write_bytes(WAV)

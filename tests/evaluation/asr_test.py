@@ -8,7 +8,7 @@ import pytest
 from audiolm_jax.audio import read_audio
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.words.asr import PocketSphinx, load_recogniser, packages_of
-from audiolm_jax.model_folders import SHIPPED
+from audiolm_jax.files.model_folders import SHIPPED
 
 
 def test_what_is_heard_does_not_depend_on_what_was_heard_before():

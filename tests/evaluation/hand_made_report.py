@@ -7,7 +7,7 @@ from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.report.report_page import ClipSet
 from audiolm_jax.evaluation.report.report_plan import NotMeasured
 from audiolm_jax.evaluation.report.report_run import Made, Report
-from audiolm_jax.listening_page import Clip
+from audiolm_jax.page.listening_page import Clip
 
 VERSIONS = {"audiolm_jax": "0.1.0", "jax": "0.10.2", "numpy": "2.4.6"}
 

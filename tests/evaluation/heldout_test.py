@@ -19,7 +19,7 @@ from audiolm_jax.evaluation.heldout import NOTHING, REFUSED, REPRODUCED, UNKNOWN
 from audiolm_jax.evaluation.recordings import DataSettings
 from audiolm_jax.evaluation.report.report import make_report
 from audiolm_jax.evaluation.report.report_plan import QUICK, ReportSettings
-from audiolm_jax.plain_json import to_plain
+from audiolm_jax.files.plain_json import to_plain
 from audiolm_jax.training import experiment
 from tests.data.tiny_corpora import describe, write_libri_light, write_recording
 from tests.tiny_system import tiny_system, tiny_tokenizers

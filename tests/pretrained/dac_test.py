@@ -11,7 +11,7 @@ import pytest
 from audiolm_jax.codec import chunked
 from audiolm_jax.codec.contract import Context
 from audiolm_jax.errors import UserError
-from audiolm_jax.plain_json import from_plain, to_plain
+from audiolm_jax.files.plain_json import from_plain, to_plain
 from audiolm_jax.pretrained.dac import dac, dac_network, dac_quantizer
 from audiolm_jax.pretrained.dac.dac import Dac
 from audiolm_jax.pretrained.dac.dac_network import DacConfig

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.plain_json import from_plain, to_plain
+from audiolm_jax.files.plain_json import from_plain, to_plain
 from audiolm_jax.pretrained.encodec import encodec
 from audiolm_jax.pretrained.encodec.encodec import Encodec, EncodecConfig
 from audiolm_jax.pretrained.files.huggingface_folder import open_huggingface_folder

@@ -12,8 +12,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import audiolm_jax
-from audiolm_jax import cli, weight_file
+from audiolm_jax import cli
 from audiolm_jax.errors import UserError
+from audiolm_jax.files import weight_file
 from audiolm_jax.pretrained.files.export import export_huggingface
 from audiolm_jax.pretrained.files.imported_model import (
     KMeans,

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 import audiolm_jax
 from audiolm_jax import cli
 from audiolm_jax.errors import UserError
-from audiolm_jax.plain_json import from_plain, to_plain
+from audiolm_jax.files.plain_json import from_plain, to_plain
 from audiolm_jax.pretrained.files.huggingface_folder import open_huggingface_folder
 from audiolm_jax.pretrained.files.weight_map import read_weights, write_weights
 from audiolm_jax.pretrained.lyra import lyra

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.plain_json import from_plain, to_plain
+from audiolm_jax.files.plain_json import from_plain, to_plain
 from audiolm_jax.pretrained.files.huggingface_folder import open_huggingface_folder
 from audiolm_jax.pretrained.files.weight_map import read_weights, write_weights
 from audiolm_jax.pretrained.mimi import mimi, mimi_quantizer

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.files.plain_json import from_plain, to_plain
 from audiolm_jax.parallel.rules import mesh_axes
-from audiolm_jax.plain_json import from_plain, to_plain
 from audiolm_jax.pretrained.files.weight_map import read_weights, write_weights
 from audiolm_jax.pretrained.speech import distance_attention, w2v_bert2
 from audiolm_jax.pretrained.speech.w2v_bert2 import KIND, W2vBert2Config

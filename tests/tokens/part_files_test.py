@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from audiolm_jax import object_storage
-from audiolm_jax.object_storage import is_remote
+from audiolm_jax.files import object_storage
+from audiolm_jax.files.object_storage import is_remote
 from audiolm_jax.tokens.extraction.part_files import is_being_written, part_file, remove_dead_parts, write_file
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from audiolm_jax.plain_json import from_plain, to_plain
+from audiolm_jax.files.plain_json import from_plain, to_plain
 from audiolm_jax.tokens import split as splits
 from audiolm_jax.tokens.split import Split
 

@@ -27,7 +27,7 @@ from audiolm_jax.data.corpora.utterances import (
 )
 from audiolm_jax.data.corpora.voice_activity import SEGMENT_SECONDS
 from audiolm_jax.errors import UserError
-from audiolm_jax.object_storage import any_path
+from audiolm_jax.files.object_storage import any_path
 from audiolm_jax.tokens.split import Split
 
 CORPUS_KINDS = ("folder", "libri_light", *libri_light.SUBSETS, "maestro")

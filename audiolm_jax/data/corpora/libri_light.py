@@ -28,7 +28,7 @@ from audiolm_jax.data.corpora.utterances import (
 )
 from audiolm_jax.data.corpora.voice_activity import checked_spans, cut_by_voice_activity, described_excess
 from audiolm_jax.errors import UserError
-from audiolm_jax.plain_json import parse
+from audiolm_jax.files.plain_json import parse
 
 SAMPLE_RATE_HZ = 16_000
 PARTS = ("small", "medium", "large")

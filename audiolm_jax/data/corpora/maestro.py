@@ -13,7 +13,7 @@ from audiolm_jax.data.corpora.segment_index import FileSegments, Stamp, index_pa
 from audiolm_jax.data.corpora.utterances import LeftOut, Listing, UtteranceTable
 from audiolm_jax.data.corpora.voice_activity import cut_evenly
 from audiolm_jax.errors import UserError, first_line
-from audiolm_jax.plain_json import parse
+from audiolm_jax.files.plain_json import parse
 
 TABLE_NAME = "maestro-v3.0.0"
 SPLITS = ("train", "validation", "test")

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from audiolm_jax.array_file import read_arrays
 from audiolm_jax.data.corpora.voice_activity import Ranges
 from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.files import replace_file
-from audiolm_jax.plain_json import parse
+from audiolm_jax.files.array_file import read_arrays
+from audiolm_jax.files.plain_json import parse
 
 # Files that are read at once: on a network disk most of the time is spent waiting.
 _NUM_THREADS = 16

@@ -13,7 +13,7 @@ import numpy as np
 from audiolm_jax.audio import Waveform, read_ranges
 from audiolm_jax.data.corpora.voice_activity import Ranges
 from audiolm_jax.data.feed.order import hash_bits
-from audiolm_jax.object_storage import any_path
+from audiolm_jax.files.object_storage import any_path
 from audiolm_jax.tokens.records import SourceFile
 from audiolm_jax.tokens.split import Split
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from audiolm_jax.array_file import PickledArray, read_arrays
 from audiolm_jax.audio import AUDIO_SUFFIXES, read_audio, resample
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.codec.chunked import encode_chunked
 from audiolm_jax.errors import UserError
+from audiolm_jax.files.array_file import PickledArray, read_arrays
 from audiolm_jax.semantic.tokenizer import SemanticTokenizer
 
 REPRESENTATIONS = ("semantic", "centroids", "codec")

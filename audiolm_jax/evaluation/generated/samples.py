@@ -30,6 +30,8 @@ from audiolm_jax.data.feed.order import hash_bits
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.recordings import Recording, shared_out
 from audiolm_jax.files import replace_file
+from audiolm_jax.files.outputs import write_results
+from audiolm_jax.files.plain_json import parse
 from audiolm_jax.fingerprint import fingerprint
 from audiolm_jax.generation.pipeline import (
     ACOUSTIC,
@@ -41,8 +43,6 @@ from audiolm_jax.generation.pipeline import (
     Request,
     default_temperature,
 )
-from audiolm_jax.outputs import write_results
-from audiolm_jax.plain_json import parse
 
 ORIGINAL, RECONSTRUCTION = "original", "reconstruction"
 KINDS = (ORIGINAL, RECONSTRUCTION, FINE, ACOUSTIC, CONTINUATION)

@@ -26,9 +26,9 @@ from audiolm_jax.evaluation.recordings import Recording
 from audiolm_jax.evaluation.sound.visqol import VISQOL_MIN_SECONDS, visqol_is_installed, visqol_settings
 from audiolm_jax.evaluation.words.asr import Recogniser
 from audiolm_jax.files import replace_file
+from audiolm_jax.files.plain_json import parse
 from audiolm_jax.fingerprint import fingerprint
 from audiolm_jax.generation.pipeline import PAPER_TEMPERATURES, STAGE_NUMBERS
-from audiolm_jax.plain_json import parse
 
 FILE_NAME = "temperatures.json"
 GRID = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -18,7 +18,7 @@ import numpy as np
 from audiolm_jax.errors import UserError, brief, shown
 from audiolm_jax.evaluation.language.gold import bare_stem
 from audiolm_jax.files import error_names
-from audiolm_jax.plain_json import parse
+from audiolm_jax.files.plain_json import parse
 
 _HEADER = "# audiolm scores 1 "
 _COLUMNS = "stem score_per_token log_likelihood tokens tokens_hash sample_rate_hz"

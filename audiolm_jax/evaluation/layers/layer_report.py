@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from audiolm_jax.evaluation.measurement import Measurement
-from audiolm_jax.listening_page import nice_step
+from audiolm_jax.page.listening_page import nice_step
 
 _PANELS = (
     ("ABX within speaker", "abx_within", "lower is better"),

@@ -30,7 +30,7 @@ from audiolm_jax.evaluation.layers.phone_information import phone_information, p
 from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.report.report_plan import Step, file_inputs
 from audiolm_jax.evaluation.report.report_run import run_plan
-from audiolm_jax.outputs import write_results
+from audiolm_jax.files.outputs import write_results
 from audiolm_jax.semantic import kmeans
 
 METRIC = "semantic"

@@ -25,8 +25,8 @@ from audiolm_jax.evaluation.report.report_page import ClipSet, page
 from audiolm_jax.evaluation.report.report_plan import ReportSettings
 from audiolm_jax.evaluation.report.report_run import Report, exit_code, machine, run_plan, say_plan, utc_now
 from audiolm_jax.evaluation.report.report_steps import plan
-from audiolm_jax.listening_page import Clip
-from audiolm_jax.outputs import write_results
+from audiolm_jax.files.outputs import write_results
+from audiolm_jax.page.listening_page import Clip
 
 # Of the sound on the page; more would only make it larger.
 _PAGE_RATE_HZ = 16_000

@@ -25,7 +25,7 @@ from audiolm_jax.evaluation.report.report_words import (
     paper_rows,
     plain,
 )
-from audiolm_jax.listening_page import (
+from audiolm_jax.page.listening_page import (
     PLAYER_HINT,
     Clip,
     document,

@@ -9,7 +9,7 @@ from html import escape
 
 from audiolm_jax.evaluation.generated.paper_values import PaperValue
 from audiolm_jax.evaluation.report.report_words import FigureRow, LadderMeasure, in_unit
-from audiolm_jax.listening_page import nice_step
+from audiolm_jax.page.listening_page import nice_step
 
 _FIXED_AXES = {"%": (0.0, 100.0), "MOS": (1.0, 5.0), "0-1": (0.0, 1.0)}
 

@@ -22,8 +22,8 @@ from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.report.report_plan import NotMeasured, Step
 from audiolm_jax.extras import how_to_install
 from audiolm_jax.files import replace_file
-from audiolm_jax.outputs import write_results
-from audiolm_jax.plain_json import parse
+from audiolm_jax.files.outputs import write_results
+from audiolm_jax.files.plain_json import parse
 
 SCHEMA_VERSION = 1
 

@@ -23,11 +23,11 @@ import numpy as np
 from tqdm import tqdm
 
 from audiolm_jax import spectral
-from audiolm_jax.array_file import read_arrays
 from audiolm_jax.audio import audio_files, resample
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.recordings import Recording
+from audiolm_jax.files.array_file import read_arrays
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW_SECONDS = 1.0

@@ -15,8 +15,8 @@ import numpy as np
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.extras import how_to_install
+from audiolm_jax.files.plain_json import parse
 from audiolm_jax.fingerprint import files_digest
-from audiolm_jax.plain_json import parse
 
 WHISPER = "WhisperForConditionalGeneration"
 # Files that decide what is heard: weights, configurations and vocabularies.

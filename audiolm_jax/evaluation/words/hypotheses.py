@@ -25,7 +25,7 @@ from audiolm_jax.audio import read_audio, resample
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.words.asr import Recogniser
 from audiolm_jax.files import error_names
-from audiolm_jax.plain_json import from_plain, parse
+from audiolm_jax.files.plain_json import from_plain, parse
 
 CACHE_NAME = "hypotheses.jsonl"
 _MOST_PROCESSES = 16

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.model_folders import MANIFEST_NAME
+from audiolm_jax.files.model_folders import MANIFEST_NAME
 from audiolm_jax.pretrained.files.huggingface_folder import (
     CONFIG_NAME,
     PREPROCESSOR_NAME,

@@ -13,8 +13,8 @@ from safetensors.numpy import save
 
 from audiolm_jax.errors import UserError, brief, first_line, shown
 from audiolm_jax.files import is_plain_name, replace_files
-from audiolm_jax.model_folders import holds_model
-from audiolm_jax.plain_json import parse
+from audiolm_jax.files.model_folders import holds_model
+from audiolm_jax.files.plain_json import parse
 from audiolm_jax.pretrained.files.torch_file import read_torch_file
 
 CONFIG_NAME = "config.json"

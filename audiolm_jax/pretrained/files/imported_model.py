@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from audiolm_jax import fingerprint, weight_file
+from audiolm_jax import fingerprint
 from audiolm_jax.errors import UserError, first_line, shown
-from audiolm_jax.files import replace_files
-from audiolm_jax.model_folders import IMPORTED_FORMAT, MANIFEST_NAME, what_it_is
-from audiolm_jax.plain_json import from_plain, parse, to_plain
+from audiolm_jax.files import replace_files, weight_file
+from audiolm_jax.files.model_folders import IMPORTED_FORMAT, MANIFEST_NAME, what_it_is
+from audiolm_jax.files.plain_json import from_plain, parse, to_plain
 from audiolm_jax.pretrained.files.huggingface_folder import HuggingFaceFolder, open_huggingface_folder
 from audiolm_jax.pretrained.files.kmeans_file import read_centroids
 from audiolm_jax.pretrained.files.weight_map import WeightMap, read_weights

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from audiolm_jax.array_file import read_arrays
 from audiolm_jax.errors import UserError, shown
+from audiolm_jax.files.array_file import read_arrays
 from audiolm_jax.pretrained.files.pickle_data import Call, Name, read_pickle
 
 REMEDY = "write the centroids as a NumPy file, numpy.save('km.npy', model.cluster_centers_), and give that"

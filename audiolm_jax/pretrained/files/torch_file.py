@@ -8,8 +8,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from audiolm_jax.archive import Archive
 from audiolm_jax.errors import UserError, brief
+from audiolm_jax.files.archive import Archive
 from audiolm_jax.pretrained.files.pickle_data import Call, Name, Reference, read_pickle
 
 REMEDY = "save the model as safetensors: model.save_pretrained(DIR, safe_serialization=True), and import DIR"

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from audiolm_jax import weight_file
 from audiolm_jax.errors import UserError, brief
+from audiolm_jax.files import weight_file
 
 Tensors = Mapping[str, np.ndarray]
 # Differences that an error shows; the rest is counted.

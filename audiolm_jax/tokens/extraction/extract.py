@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from etils import epath
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.object_storage import check_access
+from audiolm_jax.files.object_storage import check_access
 from audiolm_jax.tokens.extraction.job_progress import JobProgress
 from audiolm_jax.tokens.extraction.part_files import remove_dead_parts
 from audiolm_jax.tokens.extraction.shard_plan import ShardPlan, default_files_per_shard, plan_shards, remove_plans

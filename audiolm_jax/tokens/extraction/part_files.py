@@ -17,7 +17,7 @@ from pathlib import Path
 
 from etils import epath
 
-from audiolm_jax.object_storage import is_remote
+from audiolm_jax.files.object_storage import is_remote
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from etils import epath
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.object_storage import is_remote
+from audiolm_jax.files.object_storage import is_remote
 from audiolm_jax.tokens.extraction.part_files import part_file
 from audiolm_jax.tokens.manifest import ShardHeader, TokenizerSizes, inputs_path, read_header
 from audiolm_jax.tokens.records import SPLITS, SourceFile
