@@ -9,6 +9,12 @@ import numpy as np
 
 from audiolm_jax.parallel.rows import by_rows
 
+# Magnitudes to this power are how the networks see a spectrum: between a linear scale, which shows the loudest frequency
+# only, and a logarithm.
+COMPRESSION = 0.3
+# Of silence, so that the gradient of what is compressed stays finite there.
+POWER_FLOOR = 1e-6
+
 
 @functools.lru_cache(maxsize=64)
 def mel_filters(
@@ -27,6 +33,11 @@ def mel_filters(
     empty = np.flatnonzero(filters.sum(axis=1) == 0)
     filters[empty, np.rint(centres_hz[empty] * fft_samples / sample_rate_hz).astype(int)] = 1.0
     return np.ascontiguousarray(filters.T, dtype=np.float32)
+
+
+def hann_window(num_samples: int) -> np.ndarray:
+    """Periodic Hann window, float64[num_samples]: shifted by a half, a quarter, ... of it, it adds up to a constant."""
+    return np.hanning(num_samples + 1)[:-1]
 
 
 def frame(samples: jax.Array, window_samples: int, hop_samples: int) -> jax.Array:
@@ -49,9 +60,22 @@ def frame(samples: jax.Array, window_samples: int, hop_samples: int) -> jax.Arra
 
 def stft(samples: jax.Array, window_samples: int, hop_samples: int, fft_samples: int | None = None) -> jax.Array:
     """Complex STFT [B, F, fft_samples // 2 + 1] of samples [B, T], periodic Hann window, no centring or padding."""
-    window = np.hanning(window_samples + 1)[:-1].astype(np.float32)
-    frames = frame(samples, window_samples, hop_samples) * window
+    frames = frame(samples, window_samples, hop_samples) * hann_window(window_samples).astype(np.float32)
     return by_rows(functools.partial(jnp.fft.rfft, n=fft_samples or window_samples), frames)
+
+
+def power(spectrum: jax.Array) -> jax.Array:
+    """Squared magnitudes of a complex spectrum, float32 of the same shape."""
+    return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+
+
+def compression_gain(floored_power: jax.Array) -> jax.Array:
+    """What to multiply a spectrum by, so that its magnitudes are to the power of `COMPRESSION` and its phases stay.
+
+    Args:
+        floored_power: its power with `POWER_FLOOR` added.
+    """
+    return floored_power ** ((COMPRESSION - 1) / 2)
 
 
 def stft_magnitude(
@@ -59,7 +83,7 @@ def stft_magnitude(
 ) -> jax.Array:
     """Magnitude STFT [B, F, fft_samples // 2 + 1], with a gradient that stays finite at silence."""
     spectrum = stft(samples, window_samples, hop_samples, fft_samples)
-    return jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag) + 1e-12)
+    return jnp.sqrt(power(spectrum) + 1e-12)
 
 
 def mel_magnitude(

@@ -36,6 +36,7 @@ LEAVES = {
     "fingerprint",
     "page.png",
     "ranges",
+    "nearest",
     "training.state",
     "training.optimization.optimizers",
     "training.learner",

@@ -9,22 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.nearest import nearest
 from audiolm_jax.ranges import Count, Share, Whole
 
 # Scores of latents and entries that the k-means start holds at a time: 256 MB of float32.
 _SCORES_AT_ONCE = 1 << 26
-
-
-def nearest(vectors: jax.Array, codebook: jax.Array) -> jax.Array:
-    """Index int32[...] of the codebook row (of [N, D]) nearest to each of vectors [..., D]."""
-    # |v|^2 is the same for every row, so it is left out of the distance. In full precision on every backend: rounded to
-    # bfloat16, as accelerators multiply by default, one code in thirty of the last level would be another.
-    products = jnp.matmul(vectors, codebook.T, precision=jax.lax.Precision.HIGHEST)
-    scores = products - 0.5 * jnp.sum(jnp.square(codebook), axis=-1)
-    # The first of the best: what argmax gives, in two plain reductions, which XLA vectorises on CPU.
-    best = jnp.max(scores, axis=-1, keepdims=True)
-    index = jnp.arange(codebook.shape[0], dtype=jnp.int32)
-    return jnp.min(jnp.where(scores == best, index, codebook.shape[0] - 1), axis=-1)
 
 
 def encode(latents: jax.Array, codebooks: jax.Array) -> jax.Array:

@@ -17,10 +17,6 @@ from audiolm_jax.parallel.rows import by_rows
 
 STEM_OVERLAP = 4  # window of the spectrum and kernel of a strided convolution in its place, in strides
 LOOKAHEAD = STEM_OVERLAP - 1  # strides until all windows of a sample have been seen
-# Magnitudes to this power are the encoder's view of a spectrum: between a linear scale, which sees the loudest
-# frequency only, and a logarithm.
-_COMPRESSION = 0.3
-_POWER_FLOOR = 1e-6
 _LOG_SHARE = 0.3  # brings logarithms to the range of the compressed spectrum
 # Logarithms of the decoder's magnitudes. A full-scale sine has 4.6 at a window of 320 samples.
 _LEAST_LEVEL, _MOST_LEVEL, _FIRST_LEVEL = -14.0, 6.0, -2.0
@@ -28,7 +24,7 @@ _LEAST_LEVEL, _MOST_LEVEL, _FIRST_LEVEL = -14.0, 6.0, -2.0
 
 def _window(num_samples: int) -> np.ndarray:
     """Square root of a periodic Hann window: used twice, it adds up to a constant at a quarter of its length."""
-    return np.sqrt(np.hanning(num_samples + 1)[:-1]).astype(np.float32)
+    return np.sqrt(spectral.hann_window(num_samples)).astype(np.float32)
 
 
 class SpectralAnalysis(nn.Module):
@@ -43,8 +39,8 @@ class SpectralAnalysis(nn.Module):
         window = STEM_OVERLAP * self.stride
         past = jnp.pad(samples.astype(jnp.float32), ((0, 0), (window - self.stride, 0)))
         spectrum = by_rows(jnp.fft.rfft, spectral.frame(past, window, self.stride) * _window(window))
-        power = jnp.square(spectrum.real) + jnp.square(spectrum.imag) + _POWER_FLOOR
-        gain = power ** ((_COMPRESSION - 1) / 2)
+        power = spectral.power(spectrum) + spectral.POWER_FLOOR
+        gain = spectral.compression_gain(power)
         x = jnp.concatenate([spectrum.real * gain, spectrum.imag * gain, _LOG_SHARE * jnp.log(power)], axis=-1)
         return CausalConv(self.features, 1, name="channels")(x.astype(self.dtype))
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from audiolm_jax.errors import UserError
 
-MASKED = -jnp.inf
+# Infinite, unlike what attention masks with: divided by the greatest temperature it is still never drawn.
+NEVER = -jnp.inf
 
 # Smaller and greater temperatures draw as these do, and neither they nor their reciprocals leave float32.
 _LEAST_TEMPERATURE, _GREATEST_TEMPERATURE = 1e-37, 1e37
@@ -64,23 +65,23 @@ def filtered_logits(logits: jax.Array, legal: jax.Array, settings: SamplingSetti
     Returns:
         float32[B, N], 0 for the most likely legal id of each row, minus infinity where nothing may be drawn.
     """
-    logits = jnp.where(legal, logits.astype(jnp.float32), MASKED)
+    logits = jnp.where(legal, logits.astype(jnp.float32), NEVER)
     # Seen from the most likely one, which therefore stays 0 whatever it is divided by: a tiny temperature would make
     # all logits infinite, and a huge one brings a finite mask into their reach.
     logits -= jnp.max(logits, axis=-1, keepdims=True)
     logits /= float(np.clip(settings.temperature, _LEAST_TEMPERATURE, _GREATEST_TEMPERATURE))
-    logits = jnp.where(legal, logits, MASKED)
+    logits = jnp.where(legal, logits, NEVER)
     size = logits.shape[-1]
     if 0 < settings.top_k < size:
         least = jax.lax.top_k(logits, settings.top_k)[0][:, -1:]
-        logits = jnp.where(logits >= least, logits, MASKED)
+        logits = jnp.where(logits >= least, logits, NEVER)
     if settings.top_p < 1:
         descending = -jnp.sort(-logits, axis=-1)
         shares = jax.nn.softmax(descending, axis=-1)
         # Kept while the ids before it have not reached p, so the most likely one always is.
         kept = jnp.cumsum(shares, axis=-1) - shares < settings.top_p
         least = jnp.min(jnp.where(kept, descending, jnp.inf), axis=-1, keepdims=True)
-        logits = jnp.where(logits >= least, logits, MASKED)
+        logits = jnp.where(logits >= least, logits, NEVER)
     return logits
 
 

@@ -9,6 +9,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from audiolm_jax.nearest import first_of_the_best, nearest
+
 
 @flax.struct.dataclass
 class Statistics:
@@ -76,7 +78,7 @@ def squared_distances(features: jax.Array, centroids: jax.Array) -> jax.Array:
 
 def assign(features: jax.Array, centroids: jax.Array) -> jax.Array:
     """Nearest centroid of every frame: [N, D], [K, D] -> int32[N]. The lower index wins a tie."""
-    return jnp.argmin(squared_distances(features.astype(jnp.float32), centroids), axis=1).astype(jnp.int32)
+    return nearest(features.astype(jnp.float32), nn.with_logical_constraint(centroids, (None, None)))
 
 
 def start(rng: jax.Array, features: jax.Array, valid: jax.Array, num_clusters: int) -> Clusters:
@@ -99,18 +101,18 @@ def start(rng: jax.Array, features: jax.Array, valid: jax.Array, num_clusters: i
         return jnp.sum(jnp.where(drawn[:, None], features, 0.0), axis=0)
 
     def add(k, carry):
-        centroids, nearest = carry
+        centroids, least = carry
         # When every frame already is a centroid, all distances are zero and the draw is among the valid frames.
-        weights = jnp.where(jnp.sum(nearest) > 0, nearest, valid.astype(jnp.float32))
+        weights = jnp.where(jnp.sum(least) > 0, least, valid.astype(jnp.float32))
         centroid = draw(weights, uniform[k])
         distance = jnp.sum(jnp.square(features - centroid), axis=1)
-        return centroids.at[k].set(centroid), jnp.minimum(nearest, jnp.where(valid, distance, 0.0))
+        return centroids.at[k].set(centroid), jnp.minimum(least, jnp.where(valid, distance, 0.0))
 
     far = jnp.where(valid, jnp.inf, 0.0)
     first = draw(valid.astype(jnp.float32), uniform[0])
-    nearest = jnp.minimum(far, jnp.sum(jnp.square(features - first), axis=1))
+    least = jnp.minimum(far, jnp.sum(jnp.square(features - first), axis=1))
     centroids = jnp.zeros((num_clusters, features.shape[1])).at[0].set(first)
-    centroids, _ = jax.lax.fori_loop(1, num_clusters, add, (centroids, nearest))
+    centroids, _ = jax.lax.fori_loop(1, num_clusters, add, (centroids, least))
     return Clusters.empty(num_clusters, features.shape[1]).replace(centroids=centroids)
 
 
@@ -133,7 +135,7 @@ def update(
     features = features.astype(jnp.float32)
     weights = valid.astype(jnp.float32)
     scores = squared_distances(features, clusters.centroids)
-    ids = jnp.argmin(scores, axis=1)
+    ids = first_of_the_best(-scores)
     squared = jnp.min(scores, axis=1) + jnp.sum(jnp.square(features), axis=1)
     member = jax.nn.one_hot(ids, clusters.centroids.shape[0], dtype=jnp.float32) * weights[:, None]  # [N, K]
     added = jnp.sum(member, axis=0)

@@ -14,6 +14,7 @@ import pytest
 from audiolm_jax.codec import quantizer
 from audiolm_jax.codec.quantizer import QuantizerSettings
 from audiolm_jax.errors import UserError
+from audiolm_jax.nearest import nearest
 
 LEVELS, ENTRIES, DIM = 3, 8, 4
 SETTINGS = QuantizerSettings(kmeans_iterations=8)
@@ -34,11 +35,11 @@ def started_state(seed=0):
 def test_nearest_is_the_entry_at_the_least_distance():
     vectors, codebook = normal(5, 7, DIM), normal(ENTRIES, DIM, seed=1)
     distances = np.square(vectors[:, :, None] - codebook).sum(axis=-1)
-    np.testing.assert_array_equal(quantizer.nearest(vectors, codebook), distances.argmin(axis=-1))
+    np.testing.assert_array_equal(nearest(vectors, codebook), distances.argmin(axis=-1))
 
 
 def test_nearest_is_computed_in_full_precision_on_every_backend():
-    text = str(jax.make_jaxpr(quantizer.nearest)(normal(5, DIM), normal(ENTRIES, DIM)))
+    text = str(jax.make_jaxpr(nearest)(normal(5, DIM), normal(ENTRIES, DIM)))
     assert "dot_general" in text and text.count("Precision.HIGHEST") == 2
 
 
@@ -47,7 +48,7 @@ def test_every_level_encodes_what_the_levels_before_it_left():
     tokens = np.asarray(quantizer.encode(latents, codebooks))
     residual = latents
     for level in range(LEVELS):
-        np.testing.assert_array_equal(tokens[:, :, level], quantizer.nearest(residual, codebooks[level]))
+        np.testing.assert_array_equal(tokens[:, :, level], nearest(residual, codebooks[level]))
         residual = residual - codebooks[level][tokens[:, :, level]]
         np.testing.assert_allclose(
             quantizer.decode(tokens[:, :, : level + 1], codebooks), latents - residual, atol=1e-5

@@ -107,3 +107,12 @@ def test_assign_is_the_nearest():
     points, centroids = rng.standard_normal((50, 6)), rng.standard_normal((7, 6))
     expected = np.linalg.norm(points[:, None] - centroids, axis=2).argmin(1)
     np.testing.assert_array_equal(kmeans.assign(jnp.asarray(points), jnp.asarray(centroids)), expected)
+
+
+def test_assign_takes_the_first_of_those_that_are_equally_near():
+    # Small whole numbers, so that distances are exact and many of them are the same.
+    rng = np.random.default_rng(8)
+    points, centroids = (rng.integers(-1, 2, (size, 3)).astype(np.float32) for size in (200, 40))
+    squared = np.square(points[:, None] - centroids).sum(-1)
+    assert (np.count_nonzero(squared == squared.min(1, keepdims=True), axis=1) > 1).any()
+    np.testing.assert_array_equal(kmeans.assign(jnp.asarray(points), jnp.asarray(centroids)), squared.argmin(1))

@@ -18,8 +18,6 @@ from audiolm_jax.ranges import Range
 SpectrogramWindow = Annotated[int, Range(4, multiple_of=4)]  # in samples; the hop is a quarter
 SPECTROGRAM_LAYERS = 3
 SPECTROGRAM_JUDGES = 8  # logits of a frame
-# Magnitudes to this power: between a linear scale, which hears the loudest band only, and a logarithm.
-COMPRESSION = 0.3
 PERIOD_KERNEL = 5
 PERIOD_STRIDE = 3
 PERIOD_WIDTHS = (1, 4, 8, 16)  # of the layers, in widths of the first
@@ -45,8 +43,8 @@ class SpectrogramDiscriminator(nn.Module):
         samples = jnp.pad(samples, ((0, 0), (window // 2, window // 2)))
         spectrum = spectral.stft(samples, window, window // 4)[..., :-1]
         # White noise of unit variance gets a spectrum of unit power: the squared window sums to 3/8 of its length.
-        power = (jnp.square(spectrum.real) + jnp.square(spectrum.imag)) / (window * 3 / 8)
-        gain = (power + 1e-6) ** ((COMPRESSION - 1) / 2) * (window * 3 / 8) ** -0.5
+        power = spectral.power(spectrum) / (window * 3 / 8)
+        gain = spectral.compression_gain(power + spectral.POWER_FLOOR) * (window * 3 / 8) ** -0.5
         x = jnp.concatenate([spectrum.real * gain, spectrum.imag * gain], axis=-1).astype(self.compute_dtype)
         maps = []
         for layer in range(SPECTROGRAM_LAYERS):

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from audiolm_jax.nearest import first_of_the_best
+
 _LEAST_NORM = 1e-12
 _EXACT = jax.lax.Precision.HIGHEST  # Small products whose rounding decides tokens; the default on TPU is coarser.
 
@@ -19,18 +21,14 @@ def _normalised(vectors: jax.Array) -> jax.Array:
     return vectors / jnp.maximum(norms, _LEAST_NORM)
 
 
-def _nearest(vectors: jax.Array, codebook: jax.Array) -> jax.Array:
+def _nearest_direction(vectors: jax.Array, codebook: jax.Array) -> jax.Array:
     """Index int32[...] of the entry (of [N, d]) whose direction is nearest to that of each of vectors [..., d]."""
     vectors, codebook = _normalised(vectors), _normalised(codebook)
     # Summed in the order of the reference, so that near-ties are rounded to ties alike. That it adds the last term
     # only matters to entries of zeros, for which it is 0 and not 1.
     products = jnp.matmul(2.0 * vectors, codebook.T, precision=_EXACT)
     scores = -(jnp.sum(jnp.square(vectors), axis=-1, keepdims=True) - products)
-    scores = scores + jnp.sum(jnp.square(codebook), axis=-1)
-    # The first of the best: what argmax gives, in two plain reductions, which XLA vectorises on CPU.
-    best = jnp.max(scores, axis=-1, keepdims=True)
-    index = jnp.arange(codebook.shape[0], dtype=jnp.int32)
-    return jnp.min(jnp.where(scores == best, index, codebook.shape[0] - 1), axis=-1)
+    return first_of_the_best(scores + jnp.sum(jnp.square(codebook), axis=-1))
 
 
 def encode(params: Any, latents: jax.Array, num_quantizers: int) -> jax.Array:
@@ -39,7 +37,7 @@ def encode(params: Any, latents: jax.Array, num_quantizers: int) -> jax.Array:
     def level(residual, weights):
         codebook, inward, outward = weights
         vectors = jnp.matmul(residual, inward["kernel"], precision=_EXACT) + inward["bias"]
-        tokens = _nearest(vectors, codebook)
+        tokens = _nearest_direction(vectors, codebook)
         # The reference goes on with the entry as rounded by its straight-through gradient.
         entries = vectors + (codebook[tokens] - vectors)
         chosen = jnp.matmul(entries, outward["kernel"], precision=_EXACT) + outward["bias"]

@@ -6,16 +6,15 @@ A token of N joined levels is a number of N digits, the first level's digit firs
 import jax
 import jax.numpy as jnp
 
+from audiolm_jax.nearest import first_of_the_best
+
 
 def encode(codebooks: jax.Array, latents: jax.Array, num_quantizers: int, join_levels: int) -> jax.Array:
     """Tokens int32[B, F, num_quantizers] of latents float32[B, F, D]."""
 
     def level(residual, codebook):
         distances = jnp.sum(jnp.square(residual[..., None, :] - codebook), axis=-1)
-        # The first of the nearest: what argmin gives, in two plain reductions, which XLA vectorises on CPU.
-        nearest = jnp.min(distances, axis=-1, keepdims=True)
-        index = jnp.arange(codebook.shape[0], dtype=jnp.int32)
-        codes = jnp.min(jnp.where(distances == nearest, index, codebook.shape[0] - 1), axis=-1)
+        codes = first_of_the_best(-distances)
         # The reference takes away the entry as rounded by its straight-through gradient.
         return residual - (residual + (codebook[codes] - residual)), codes
 

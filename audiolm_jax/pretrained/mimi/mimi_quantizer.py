@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from audiolm_jax.codec import quantizer
+from audiolm_jax.nearest import nearest
 
 SEMANTIC, ACOUSTIC = "semantic", "acoustic"
 
@@ -20,7 +20,7 @@ def encode(params: Any, latents: jax.Array, num_semantic: int, num_quantizers: i
 
     def level(residual, index):
         codebook = codebooks[index]
-        tokens = quantizer.nearest(residual, codebook)
+        tokens = nearest(residual, codebook)
         return residual - codebook[tokens], tokens
 
     tokens = []
