@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def nearest(vectors: jax.Array, codebook: jax.Array) -> jax.Array:
-    """Index int32[...] of the codebook row (of [N, D]) nearest to each of vectors [..., D]; the first one of several."""
+    """Index int32[...] of the codebook row (of [N, D]) nearest to each of vectors [..., D]; the first of several."""
     # |v|^2 is the same for every row, so it is left out of the distance. In full precision on every backend: rounded to
     # bfloat16, as accelerators multiply by default, one code in thirty of the last level would be another.
     products = jnp.matmul(vectors, codebook.T, precision=jax.lax.Precision.HIGHEST)

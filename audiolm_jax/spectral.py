@@ -9,8 +9,8 @@ import numpy as np
 
 from audiolm_jax.parallel.rows import by_rows
 
-# Magnitudes to this power are how the networks see a spectrum: between a linear scale, which shows the loudest frequency
-# only, and a logarithm.
+# Magnitudes to this power are how the networks see a spectrum: between a linear scale, which shows the loudest
+# frequency only, and a logarithm.
 COMPRESSION = 0.3
 # Of silence, so that the gradient of what is compressed stays finite there.
 POWER_FLOOR = 1e-6

@@ -93,7 +93,7 @@ def storage(tokens_dir: str | None) -> None:
     """Bytes of audio, tokens and records."""
     hours = sum(part[0] for part in LIBRI_LIGHT.values())
     flac_bytes = sum(part[1] for part in LIBRI_LIGHT.values())
-    codec, semantic = SoundStreamConfig.paper(), SemanticTokenizerConfig.xl()
+    semantic, codec = paper_sizes()
     semantic_hz = w2v_bert.SAMPLE_RATE_HZ / w2v_bert.HOP_SAMPLES
     codec_hz = codec.sample_rate_hz / math.prod(codec.strides) * codec.num_quantizers
     rows = [
@@ -110,6 +110,11 @@ def storage(tokens_dir: str | None) -> None:
     if tokens_dir:
         rows.append((f"real records in {Path(tokens_dir).name}", *per_hour(real_record_bytes(tokens_dir))))
     table(("what", "in an hour", f"in {HOURS} hours"), rows)
+
+
+def paper_sizes() -> tuple[SemanticTokenizerConfig, SoundStreamConfig]:
+    """Semantic tokenizer and codec of the paper, as the gin files have them."""
+    return build("kmeans_librilight_paper")[0].learner.tokenizer, build("codec_librilight_paper")[0].learner.config
 
 
 def per_hour(bytes_per_second: float) -> tuple[str, str]:
@@ -172,8 +177,8 @@ class Tokenizer:
 
 def tokenizers() -> list[Tokenizer]:
     """Codec and semantic tokenizer of the paper's size."""
-    codec = SoundStream(SoundStreamConfig.paper())
-    semantic = SemanticTokenizerConfig.xl()
+    semantic, sizes = paper_sizes()
+    codec = SoundStream(sizes)
     trained = build("codec_librilight_paper")[1]
     codec_params = trained.params["generator"] | {"codebooks": trained.collections["codebooks"].entries}
     encoder_params = build("w2v_bert_xl_librilight_paper")[1].params

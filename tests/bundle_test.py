@@ -52,9 +52,12 @@ def assert_same_arrays(left, right):
 @pytest.mark.parametrize(
     "config",
     [
-        SoundStreamConfig.small(),
-        SemanticTokenizerConfig.small(),
-        TransformerConfig.paper(),
+        SoundStreamConfig(
+            stem="spectrum", stem_stride=80, strides=(2, 2, 1), main_path="linear", encoder_channels=(4, 4, 8, 8),
+            decoder_channels=(4, 6, 8, 8), embed_dim=4,
+        ),
+        tiny_system.TOKENIZER,
+        dataclasses.replace(tiny_system.TRANSFORMER, compute_dtype="bfloat16", remat="dots", unroll=False),
         semantic_stage(),
         coarse_stage(crop_seconds=2.5),
         fine_stage(),
@@ -86,13 +89,13 @@ def test_fractions_stay_exact():
     ],
 )
 def test_wrong_configurations_name_the_place(change, message):
-    plain = to_plain(TransformerConfig.small()) | change
+    plain = to_plain(tiny_system.TRANSFORMER) | change
     with pytest.raises(UserError, match=message):
         from_plain(TransformerConfig, plain, "manifest.json: config")
 
 
 def test_missing_field_is_told():
-    plain = to_plain(TransformerConfig.small())
+    plain = to_plain(tiny_system.TRANSFORMER)
     del plain["embed_dim"]
     with pytest.raises(UserError, match="lacks 'embed_dim'"):
         from_plain(TransformerConfig, plain, "config")

@@ -78,19 +78,6 @@ class SoundStreamConfig:
         """How far the three units of a block look back, together."""
         return (RESIDUAL_KERNELS[self.residual_unit] - 1) * sum(RESIDUAL_DILATIONS)
 
-    @classmethod
-    def paper(cls) -> "SoundStreamConfig":
-        """C_enc = C_dec = 32: 8.4M parameters (SoundStream, table I), at AudioLM's rate and number of levels."""
-        return cls()
-
-    @classmethod
-    def small(cls) -> "SoundStreamConfig":
-        """For training on two CPU cores: the network begins and ends with spectra, 200 a second."""
-        return cls(
-            stem="spectrum", stem_stride=80, strides=(2, 2, 1), main_path="linear",
-            encoder_channels=(96, 128, 192, 192), decoder_channels=(160, 224, 320, 320), embed_dim=32,
-        )
-
 
 def elu(x: jax.Array) -> jax.Array:
     """x where positive, exp(x) - 1 elsewhere.

@@ -73,21 +73,3 @@ class TransformerConfig:
             raise UserError(f"remat is '{self.remat}', but must be one of {', '.join(REMAT_POLICIES)}")
         if self.attention not in ATTENTIONS:
             raise UserError(f"attention is '{self.attention}', but must be one of {', '.join(ATTENTIONS)}")
-
-    @classmethod
-    def paper(cls) -> "TransformerConfig":
-        """The paper's sizes: 12 layers, 16 heads, 1024 wide, feed-forward 4096, dropout 0.1 (section IV-B)."""
-        return cls(
-            num_layers=12,
-            num_heads=16,
-            embed_dim=1024,
-            mlp_dim=4096,
-            compute_dtype="bfloat16",
-            remat="dots",
-            unroll=False,
-        )
-
-    @classmethod
-    def small(cls) -> "TransformerConfig":
-        """Small enough to train on two CPU cores in hours: 6 layers, 4 heads, 256 wide, feed-forward 1024."""
-        return cls(num_layers=6, num_heads=4, embed_dim=256, mlp_dim=1024)

@@ -13,7 +13,6 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.ranges import Count, Whole
 from audiolm_jax.semantic import kmeans
 from audiolm_jax.semantic.network.encoder import Encoder
-from audiolm_jax.semantic.w2v_bert import W2vBertConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +39,6 @@ class SemanticTokenizerConfig:
             raise UserError(f"layer {self.layer} is not among the layers 0 to {self.encoder.num_layers} of the encoder")
         if not 0 <= 2 * self.margin_frames < self.window_frames:
             raise UserError(f"two margins of {self.margin_frames} frames leave nothing of {self.window_frames} frames")
-
-    @classmethod
-    def xl(cls) -> "SemanticTokenizerConfig":
-        """As in AudioLM: w2v-BERT XL, layer 7 of the masked-prediction module, 1024 clusters, windows of 30 s."""
-        return cls(encoder=W2vBertConfig.xl(), layer=19)
-
-    @classmethod
-    def small(cls) -> "SemanticTokenizerConfig":
-        """For the small w2v-BERT: windows of 10 s, because it learns from crops of a few seconds."""
-        encoder = W2vBertConfig.small()
-        return cls(encoder=encoder, layer=encoder.num_layers, window_frames=250, margin_frames=25)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -106,30 +106,6 @@ class W2vBertConfig(Encoder):
             if count
         }
 
-    @classmethod
-    def xl(cls, compute_dtype: str = "bfloat16") -> "W2vBertConfig":
-        """w2v-BERT XL, 0.6B parameters: AudioLM takes layer 7 of its masked-prediction module, layer 19 of 24."""
-        return cls(compute_dtype=compute_dtype)
-
-    @classmethod
-    def small(cls) -> "W2vBertConfig":
-        """For training on two CPU cores within half an hour."""
-        return cls(
-            dim=144,
-            num_heads=4,
-            mlp_dim=576,
-            contrastive_layers=2,
-            mlm_layers=2,
-            frontend_channels=32,
-            codebook_size=256,
-            code_dim=64,
-            dropout=0.0,
-            diversity_weight=1.0,
-            gumbel_end=0.5,
-            gumbel_decay=0.9993,
-            scan_unroll=2,
-        )
-
 
 class Predictions(NamedTuple):
     """What one masked forward pass gives: means over masked frames of the batch, float32[], and counts of codes."""

@@ -28,7 +28,7 @@ def test_chip_hours_are_operations_over_the_share_of_the_peak(scale):
 
 
 def test_random_codes_cannot_be_stored_below_their_entropy(scale):
-    semantic, codec = scale.SemanticTokenizerConfig.xl(), scale.SoundStreamConfig.paper()
+    semantic, codec = scale.paper_sizes()
     entropy = 10 / 8 * (25 + 600)
     assert entropy < scale.random_record_bytes(semantic, codec, num_records=4) < 16 / 10 * entropy * 1.1
 

@@ -142,7 +142,7 @@ import re, sys, numpy as np
 sys.path.insert(0, "benchmarks")
 import jax, codec as benchmark
 from audiolm_jax.codec import chunked, soundstream
-config = soundstream.SoundStreamConfig.paper()
+config = soundstream.SoundStreamConfig()
 samples = np.zeros((1, 60 * config.sample_rate_hz), np.float32)
 params = benchmark.random_params(config, jax.random.key(0))
 tokens = chunked.encode_chunked(soundstream.SoundStream(config), params, samples)

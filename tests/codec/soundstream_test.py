@@ -11,6 +11,7 @@ import pytest
 from audiolm_jax.codec.convolutions import DepthwiseConv, DownConv, UpConv
 from audiolm_jax.codec.soundstream import Decoder, Encoder, SoundStream, SoundStreamConfig, elu
 from audiolm_jax.errors import UserError
+from tests.gin_sizes import learner_of
 
 TINY = SoundStreamConfig(
     strides=(2, 3), encoder_channels=(4, 8, 8), decoder_channels=(4, 8, 8), embed_dim=8, num_quantizers=3,
@@ -60,7 +61,7 @@ def test_elu_and_its_gradient():
 
 
 def test_paper_configuration():
-    config = SoundStreamConfig.paper()
+    config = learner_of("codec_librilight_paper").config
     assert config.encoder_channels == config.decoder_channels == channels(32)
     assert config.hop_samples == 320
     codec = SoundStream(config)
@@ -78,8 +79,9 @@ def test_a_spectrum_of_every_sample_is_a_user_error():
         SoundStreamConfig(stem="spectrum")
 
 
-@pytest.mark.parametrize("config", [SoundStreamConfig.paper(), SoundStreamConfig.small()], ids=["paper", "small"])
-def test_every_parameter_names_its_axes(config):
+@pytest.mark.parametrize("name", ["codec_librilight_paper", "codec_small"])
+def test_every_parameter_names_its_axes(name):
+    config = learner_of(name).config
     for variables in (
         jax.eval_shape(Encoder(config).init, jax.random.key(0), jnp.zeros((1, 320))),
         jax.eval_shape(Decoder(config).init, jax.random.key(0), jnp.zeros((1, 1, 256))),

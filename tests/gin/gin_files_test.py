@@ -114,18 +114,38 @@ def test_a_file_that_binds_registers_dynamically(path):
         assert "from __gin__ import dynamic_registration" in text
 
 
-def test_the_sizes_in_gin_are_those_in_the_code():
-    assert load("codec_small")[0].learner.config == SoundStreamConfig.small()
-    assert load("codec_librilight_paper")[0].learner.config == SoundStreamConfig.paper()
-    assert load("w2v_bert_small")[0].learner.config == W2vBertConfig.small()
-    for name in ("cluster_small", "cluster_small_again", "best_rq_small"):
-        assert load(name)[0].learner.config == W2vBertConfig.small()
-    assert load("w2v_bert_xl_librilight_paper")[0].learner.config == W2vBertConfig.xl()
-    assert load("kmeans_small")[0].learner.tokenizer == SemanticTokenizerConfig.small()
-    assert load("kmeans_librilight_paper")[0].learner.tokenizer == SemanticTokenizerConfig.xl()
+def test_the_codecs_have_their_sizes():
+    # SoundStream's own, with C_enc = C_dec = 32, are what its configuration is without any setting.
+    assert load("codec_librilight_paper")[0].learner.config == SoundStreamConfig()
+    assert load("codec_small")[0].learner.config == SoundStreamConfig(
+        stem="spectrum", stem_stride=80, strides=(2, 2, 1), main_path="linear",
+        encoder_channels=(96, 128, 192, 192), decoder_channels=(160, 224, 320, 320), embed_dim=32,
+    )  # fmt: skip
+
+
+def test_the_encoders_have_their_sizes_and_k_means_takes_them():
+    small = W2vBertConfig(
+        dim=144, num_heads=4, mlp_dim=576, contrastive_layers=2, mlm_layers=2, frontend_channels=32, codebook_size=256,
+        code_dim=64, dropout=0.0, diversity_weight=1.0, gumbel_end=0.5, gumbel_decay=0.9993, scan_unroll=2,
+    )  # fmt: skip
+    for name in ("w2v_bert_small", "cluster_small", "cluster_small_again", "best_rq_small"):
+        assert load(name)[0].learner.config == small
+    # w2v-BERT XL, and AudioLM's layer: 7 of the masked-prediction module, after 12 others.
+    large = W2vBertConfig(compute_dtype="bfloat16")
+    assert load("w2v_bert_xl_librilight_paper")[0].learner.config == large
+    tokenizer = load("kmeans_small")[0].learner.tokenizer
+    assert tokenizer == SemanticTokenizerConfig(encoder=small, layer=4, window_frames=250, margin_frames=25)
+    tokenizer = load("kmeans_librilight_paper")[0].learner.tokenizer
+    assert tokenizer == SemanticTokenizerConfig(encoder=large, layer=19)
+
+
+def test_the_stages_have_the_papers_sizes():
     for stage in ("semantic", "coarse", "fine"):
         learner = load(f"{stage}_librilight_paper")[0].learner
-        assert learner.config == TransformerConfig.paper()
+        assert learner.config == TransformerConfig(
+            num_layers=12, num_heads=16, embed_dim=1024, mlp_dim=4096, compute_dtype="bfloat16", remat="dots",
+            unroll=False,
+        )  # fmt: skip
         assert learner.stage == load(f"{stage}_librilight_paper")[0].feed.stage
 
 

@@ -15,6 +15,7 @@ from audiolm_jax.lm.stage_model import StageModel
 from audiolm_jax.lm.transformer import Transformer, dropout, unstack_layers
 from audiolm_jax.parallel.rules import LOGICAL_AXIS_RULES
 from audiolm_jax.tokens.stages import coarse_stage
+from tests.gin_sizes import learner_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "transformer_parameters.json"
 PLAIN = TransformerConfig(num_layers=2, num_heads=2, embed_dim=16, mlp_dim=24, dropout=0.2)
@@ -40,9 +41,9 @@ def parameters(config):
 
 
 def test_shapes_and_axes_are_the_golden_ones():
-    small = TransformerConfig.small()
+    small = TransformerConfig(num_layers=6, num_heads=4, embed_dim=256, mlp_dim=1024)
     found = {
-        "paper": parameters(TransformerConfig.paper()),
+        "paper": parameters(learner_of("coarse_librilight_paper").config),
         "small": parameters(small),
         "small_gated": parameters(dataclasses.replace(small, gated_mlp=True)),
     }
@@ -57,7 +58,8 @@ def test_every_axis_has_a_rule_and_layers_come_first():
 
 
 def test_paper_size_count():
-    shapes = jax.eval_shape(StageModel(coarse_stage(), TransformerConfig.paper()).init, jax.random.key(0))
+    config = learner_of("coarse_librilight_paper").config
+    shapes = jax.eval_shape(StageModel(coarse_stage(), config).init, jax.random.key(0))
     body = sum(np.prod(s.shape) for name, s in shapes.items() if name not in ("embedding", "relative_bias"))
     # 12 * (4 * 1024^2 + 2 * 1024 * 4096) and the scales of 25 norms.
     assert body == 12 * 12_582_912 + 25 * 1024

@@ -15,6 +15,7 @@ from audiolm_jax.semantic import objectives, w2v_bert
 from audiolm_jax.semantic.learner import W2vBertLearner
 from audiolm_jax.semantic.w2v_bert import W2vBert, W2vBertConfig, pad_to_frames
 from audiolm_jax.training.optimization.optimizers import adam
+from tests.gin_sizes import learner_of
 
 TINY = W2vBertConfig(
     dim=16,
@@ -64,8 +65,8 @@ def num_parameters(config):
 
 
 def test_sizes():
-    assert num_parameters(W2vBertConfig.xl()) == 588_220_800  # the paper says 0.6B
-    assert 1_500_000 < num_parameters(W2vBertConfig.small()) < 4_000_000
+    assert num_parameters(learner_of("w2v_bert_xl_librilight_paper").config) == 588_220_800  # the paper says 0.6B
+    assert 1_500_000 < num_parameters(learner_of("w2v_bert_small").config) < 4_000_000
 
 
 def test_every_parameter_names_its_axes(learner, state):
