@@ -46,8 +46,8 @@ SECONDS = HOURS * 3600
 # Libri-Light's own README: hours and bytes of its three parts, FLAC of 16 kHz.
 LIBRI_LIGHT = {"small": (577, 35e9), "medium": (5193, 321e9), "large": (51_934, 3.05e12)}
 SEGMENT_SECONDS = 60  # of a record
-# Experiment, and the share of a chip's peak that it is taken to reach. Most of a codec's convolutions have 32 to 128
-# channels and leave most of a matrix unit idle.
+# Experiment with its settings, and the share of a chip's peak that it is taken to reach. Most of a codec's convolutions
+# have 32 to 128 channels and leave most of a matrix unit idle.
 TRAININGS = {
     "codec_librilight_paper": 0.05,
     "w2v_bert_xl_librilight_paper": 0.4,
@@ -55,9 +55,9 @@ TRAININGS = {
     "semantic_librilight_paper": 0.5,
     "coarse_librilight_paper": 0.5,
     "fine_librilight_paper": 0.5,
-    "semantic_librilight_24_layers": 0.5,
-    "coarse_librilight_24_layers": 0.5,
-    "fine_librilight_24_layers": 0.5,
+    "semantic_librilight_paper NUM_LAYERS=24": 0.5,
+    "coarse_librilight_paper NUM_LAYERS=24": 0.5,
+    "fine_librilight_paper NUM_LAYERS=24": 0.5,
 }
 CODEC_MFU, ENCODER_MFU = TRAININGS["codec_librilight_paper"], TRAININGS["kmeans_librilight_paper"]
 STAGES = ("semantic", "coarse", "fine")
@@ -253,12 +253,13 @@ def flac_row(seconds: int = 60) -> tuple[str, str, str]:
 
 
 def build(name: str) -> tuple[experiment.Experiment, Any, Any]:
-    """An experiment, its state and its batch as shapes."""
-    settings = ["W2V_BERT=/nowhere"] if name.startswith("kmeans") else []
+    """An experiment, named with its settings ("NAME MACRO=VALUE"), its state and its batch as shapes."""
+    experiment_name, *settings = name.split()
+    settings += ["W2V_BERT=/nowhere"] if name.startswith("kmeans") else []
     if name.startswith(STAGES):
         # The kernel computes the causal half only, and is what runs on a TPU.
         settings.append("ATTENTION=pallas_tpu")
-    built, _ = experiment.load(name, settings, "/nowhere")
+    built, _ = experiment.load(experiment_name, settings, "/nowhere")
     batch = built.feed.batch_shapes()
     return built, jax.eval_shape(built.learner.init, jax.random.key(0), batch), batch
 
@@ -304,12 +305,13 @@ def machines() -> None:
 def check_row(report: dict[str, Any]) -> tuple[str, ...]:
     """What a report of `audiolm check --json` makes of a whole training, if nothing overlaps."""
     step = next(step for step in report["steps"] if step["name"] == "train")
-    name, chips = f"`{report['experiment']}`", report["topology"]
+    experiment_name = " ".join([report["experiment"], *report.get("settings", ())])
+    name, chips = f"`{experiment_name}`", report["topology"]
     memory = f"{step['needed_bytes'] / GIB:.1f}"
     if not report["fits"]:
         return name, chips, f"{memory}, does not fit", "", "", "", ""
     seconds = step["times"]["step_seconds"]
-    hours = seconds * build(report["experiment"])[0].options.steps / 3600
+    hours = seconds * build(experiment_name)[0].options.steps / 3600
     chip_hours_of_all = three_digits(hours * report["num_chips"])
     return name, chips, memory, f"{seconds:.3g}", f"{step['mfu']:.0%}", chip_hours_of_all, f"{hours / 24:.2g}"
 

@@ -23,23 +23,25 @@ from audiolm_jax.check.chips import GIB
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("semantic", "coarse", "fine")
 PAPER = "v4:2x2x4"
-OTHER_SLICES = (("_v5e", "v5e:4x4"), ("_v5p", "v5p:4x4x4"), ("_v6e", "v6e:8x8"), ("_v5e", "v5e:16x16"))
+# Slice, and the setting of a stage for it.
+OTHER_SLICES = (
+    ("v5e:4x4", ""), ("v5p:4x4x4", " REMAT=none"), ("v6e:8x8", " REMAT=none"), ("v5e:16x16", "")
+)  # fmt: skip
 NAME = Path(__file__).name
 
 
 def rows() -> list[tuple[str, str, int]]:
-    """(experiment, topology, slices) of every row."""
+    """(experiment and its settings, topology, slices) of every row."""
     found = [(f"{stage}_librilight_paper", PAPER, 1) for stage in STAGES]
-    found += [(f"{stage}_librilight_24_layers", PAPER, 1) for stage in STAGES]
+    found += [(f"{stage}_librilight_paper NUM_LAYERS=24", PAPER, 1) for stage in STAGES]
     found += [(name, PAPER, 1) for name in (
         "codec_librilight_paper", "w2v_bert_xl_librilight_paper", "kmeans_librilight_paper"
     )]  # fmt: skip
-    for suffix, topology in OTHER_SLICES:
-        found += [(f"{stage}_librilight_paper{suffix}", topology, 1) for stage in STAGES]
+    for topology, setting in OTHER_SLICES:
+        found += [(f"{stage}_librilight_paper{setting}", topology, 1) for stage in STAGES]
     # 16 chips of v5e are too few for w2v-BERT XL with a copy of it on each.
-    large = (("_v5e", "v5e:8x8"), *OTHER_SLICES[1:3])
-    found += [(f"w2v_bert_xl_librilight_paper{suffix}", topology, 1) for suffix, topology in large]
-    found.append(("coarse_librilight_paper_v5e", "v5e:4x4", 2))
+    found += [("w2v_bert_xl_librilight_paper", topology, 1) for topology in ("v5e:8x8", "v5p:4x4x4", "v6e:8x8")]
+    found.append(("coarse_librilight_paper", "v5e:4x4", 2))
     found += [(f"{stage}_w2v_bert2_dac", PAPER, 1) for stage in STAGES]
     found += [(f"{stage}_hubert_encodec", PAPER, 1) for stage in STAGES]
     return found
@@ -47,10 +49,12 @@ def rows() -> list[tuple[str, str, int]]:
 
 def check(folder: Path, experiment: str, topology: str, slices: int, again: bool) -> dict:
     """The report of a row, from the folder if it is there."""
-    path = folder / f"{experiment}@{topology.replace(':', '_')}x{slices}.json"
+    name, *settings = experiment.split()
+    path = folder / f"{'+'.join([name, *settings])}@{topology.replace(':', '_')}x{slices}.json"
     if path.exists() and not again:
         return json.loads(path.read_text())
-    command = [sys.executable, "-m", "audiolm_jax.cli", "check", experiment, "--topology", topology]
+    command = [sys.executable, "-m", "audiolm_jax.cli", "check", name, "--topology", topology]
+    command += [f"--set={setting}" for setting in settings]
     command += ["--slices", str(slices), "--train_only", "--json", str(path)]
     print(" ".join(command[2:]), file=sys.stderr, flush=True)
     started = time.perf_counter()
@@ -70,8 +74,9 @@ def line(report: dict) -> str:
     if report.get("failed"):
         return f"| {report['experiment']} | {report['topology']} | not built |" + " |" * 9
     train = report["steps"][0]
+    experiment = " ".join([report["experiment"], *report["settings"]])
     mesh = "x".join(str(report["mesh"][axis]) for axis in ("data", "fsdp", "tensor"))
-    start = f"| {report['experiment']} | {report['topology']} | {mesh} | {report['batch_size']} "
+    start = f"| {experiment} | {report['topology']} | {mesh} | {report['batch_size']} "
     hbm = f"| {train['needed_bytes'] / GIB:.1f} / {report['chip']['usable_hbm_bytes'] / GIB:.1f} "
     if not report["fits"]:
         return start + hbm + "| does not fit |" + " |" * 6

@@ -21,6 +21,7 @@ from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.semantic.w2v_bert import W2vBertConfig
 from audiolm_jax.training import experiment
 from audiolm_jax.training.macros import configuration
+from audiolm_jax.training.macros.former_experiments import FORMER_EXPERIMENTS
 from audiolm_jax.training.saved.warm_start import continue_from, init_from
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,12 @@ def includes(path):
 def macros_of(path):
     matches = (DECLARATION.match(line) for line in path.read_text().splitlines())
     return {match[1]: match[4] for match in matches if match}
+
+
+@functools.cache
+def macros_of_experiment(name):
+    load(name)
+    return tuple(configuration.macros())
 
 
 def abstract_batch(built):
@@ -160,11 +167,11 @@ def test_the_papers_codec_has_the_papers_losses():
 
 def test_the_stages_have_the_papers_crops():
     for name, crop_seconds in (("semantic", 30), ("coarse", 10), ("fine", 3)):
-        for variant in ("paper", "paper_v5e", "paper_v5p", "paper_v6e", "24_layers"):
-            built = load(f"{name}_librilight_{variant}")[0]
+        for setting in ((), ("REMAT=none",), ("NUM_LAYERS=24",)):
+            built = load(f"{name}_librilight_paper", *setting)[0]
             assert built.learner.stage.crop_seconds == crop_seconds
             assert (built.feed.batch_size, built.options.steps) == (256, 1_000_000)
-            assert built.learner.config.num_layers == (24 if variant == "24_layers" else 12)
+            assert built.learner.config.num_layers == (24 if setting == ("NUM_LAYERS=24",) else 12)
 
 
 def test_classifiers_have_the_papers_shape_and_the_classes_of_their_data():
@@ -348,6 +355,16 @@ def test_names_are_found_from_any_folder(tmp_path, monkeypatch):
     assert load("codec_small")[0].learner.name == "codec"
     with pytest.raises(UserError, match="codec_smal'.*codec_small"):
         configuration.find("codec_smal")
+
+
+def test_a_former_name_is_told_with_what_it_is_now():
+    assert len(FORMER_EXPERIMENTS) == 15 and not set(FORMER_EXPERIMENTS) & set(EXPERIMENTS)
+    for former, now in FORMER_EXPERIMENTS.items():
+        for name in (former, f"gin/exp/{former}.gin"):
+            with pytest.raises(UserError, match=re.escape(f"'{name}' any more; write {now}")):
+                configuration.find(name)
+        name, *settings = now.replace("--set ", "").split()
+        assert set(setting.partition("=")[0] for setting in settings) <= set(macros_of_experiment(name))
 
 
 def test_data_must_be_named():

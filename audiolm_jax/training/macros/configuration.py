@@ -19,6 +19,7 @@ import gin
 
 from audiolm_jax.errors import UserError, brief, first_line
 from audiolm_jax.training.macros import settings
+from audiolm_jax.training.macros.former_experiments import FORMER_EXPERIMENTS
 
 _ROOT = "audiolm_jax.training.experiment.Experiment"
 
@@ -76,7 +77,7 @@ def find(exp: str | Path) -> Path:
     """The gin file that `audiolm train EXP` means: a path, or a name in gin/exp with or without ".gin".
 
     Raises:
-      UserError: there is none; the line lists the names there are.
+      UserError: there is none; the line lists the names there are, or says what an earlier name is called now.
     """
     exp = str(exp)
     name = exp if exp.endswith(".gin") else exp + ".gin"
@@ -86,6 +87,8 @@ def find(exp: str | Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+    if now := FORMER_EXPERIMENTS.get(Path(name).stem):
+        raise UserError(f"there is no experiment '{exp}' any more; write {now}")
     names = sorted({path.stem for root in search_paths() for path in (root / "gin" / "exp").glob("*.gin")})
     raise UserError(f"there is no experiment '{exp}'; give a path to a gin file or one of {', '.join(names)}")
 
