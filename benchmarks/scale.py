@@ -5,7 +5,7 @@
     python benchmarks/scale.py storage extraction       some of it: storage, extraction, training, checkpoints
     python benchmarks/scale.py storage --tokens DIR     also the bytes of real token records
     python benchmarks/scale.py extraction --cpu         also times both tokenizers of the paper's size on this CPU
-    python benchmarks/scale.py training --checks DIR    also the step times of DIR/*.json of `audiolm check --json`
+    python benchmarks/scale.py training --checks DIR    also the step times of DIR/*.json of benchmarks/tpu_roofline.py
     python benchmarks/scale.py machines                 the table of docs/training.md: days on GPUs
     python benchmarks/scale.py checkpoints --write DIR  also saves and reads one of 2 GB in DIR
 
@@ -280,7 +280,7 @@ def training(checks: str | None) -> None:
     table(header, rows)
     if checks:
         found = [json.loads(path.read_text()) for path in sorted(Path(checks).glob("*.json"))]
-        header = ("by `audiolm check`", "chips", "GiB a chip", "seconds a step", "MFU", "chip-hours", "days")
+        header = ("by the roofline", "chips", "GiB a chip", "seconds a step", "MFU", "chip-hours", "days")
         table(header, [check_row(report) for report in found])
 
 
@@ -303,17 +303,18 @@ def machines() -> None:
 
 
 def check_row(report: dict[str, Any]) -> tuple[str, ...]:
-    """What a report of `audiolm check --json` makes of a whole training, if nothing overlaps."""
+    """What a report of `tpu_roofline.py --json` makes of a whole training, if nothing overlaps."""
     step = next(step for step in report["steps"] if step["name"] == "train")
     experiment_name = " ".join([report["experiment"], *report.get("settings", ())])
     name, chips = f"`{experiment_name}`", report["topology"]
     memory = f"{step['needed_bytes'] / GIB:.1f}"
     if not report["fits"]:
         return name, chips, f"{memory}, does not fit", "", "", "", ""
-    seconds = step["times"]["step_seconds"]
+    seconds = step["roofline"]["times"]["step_seconds"]
     hours = seconds * build(experiment_name)[0].options.steps / 3600
     chip_hours_of_all = three_digits(hours * report["num_chips"])
-    return name, chips, memory, f"{seconds:.3g}", f"{step['mfu']:.0%}", chip_hours_of_all, f"{hours / 24:.2g}"
+    mfu = f"{step['roofline']['mfu']:.0%}"
+    return name, chips, memory, f"{seconds:.3g}", mfu, chip_hours_of_all, f"{hours / 24:.2g}"
 
 
 def parameters(state: Any) -> int:
@@ -376,7 +377,7 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", help=f"some of {', '.join(SECTIONS)}; all by default")
     parser.add_argument("--tokens", metavar="DIR", help="token records whose bytes are measured")
     parser.add_argument("--cpu", action="store_true", help="time the tokenizers on this CPU; takes 4 GB and minutes")
-    parser.add_argument("--checks", metavar="DIR", help="JSON files of `audiolm check`")
+    parser.add_argument("--checks", metavar="DIR", help="JSON files of benchmarks/tpu_roofline.py")
     parser.add_argument("--write", metavar="DIR", help="a folder in which a checkpoint of 2 GB is written and read")
     parser.add_argument("--megabytes_per_second", type=float, default=500, help="of all hosts to storage (default 500)")
     args = parser.parse_args()

@@ -15,8 +15,7 @@ import numpy as np
 
 from audiolm_jax.check.chips import CHIPS, Chip
 from audiolm_jax.check.collectives import collectives
-from audiolm_jax.check.flops import count_flops, kernel_flops
-from audiolm_jax.check.hlo import parse_program
+from audiolm_jax.check.flops import count_flops
 from audiolm_jax.check.memory import (
     argument_buffers,
     largest,
@@ -24,23 +23,46 @@ from audiolm_jax.check.memory import (
     needed_bytes,
     ran_out,
     remedy,
-    temporary_buffers,
     traced_buffers,
 )
-from audiolm_jax.check.report import Report, StepReport
-from audiolm_jax.check.roofline import Places, collective_uses, roofline, wrapped_axes
+from audiolm_jax.check.report import Report, StepReport, compiler_count
 from audiolm_jax.check.steps import Step, sampling_steps, training_steps
-from audiolm_jax.check.work import program_work
 from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.parallel.mesh import make_mesh
 from audiolm_jax.parallel.topology import Topology, open_topology, parse_topology
 from audiolm_jax.training import experiment
 from audiolm_jax.training.macros import configuration
-from audiolm_jax.training.program import make_program
+from audiolm_jax.training.program import Program, make_program
 
 NO_DATA = "no_data"
 _SHOWN_BUFFERS = 5
 Tell = Callable[[str], None]
+
+
+def tell_on_stderr(line: str) -> None:
+    """Prints a line of progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """An experiment laid out over the devices of a topology.
+
+    Attributes:
+        topology: with its devices.
+        chip: what is published about them; None for simulated ones that stand for no chip.
+        mesh: of the devices.
+        macros: of the experiment.
+        program: its train and eval step.
+        steps: to compile.
+    """
+
+    topology: Topology
+    chip: Chip | None
+    mesh: jax.sharding.Mesh
+    macros: dict[str, Any]
+    program: Program
+    steps: tuple[Step, ...]
 
 
 def check(
@@ -50,7 +72,7 @@ def check(
     overrides: Sequence[str] = (),
     data: Sequence[str] = (),
     train_only: bool = False,
-    tell: Tell = lambda line: print(line, file=sys.stderr, flush=True),
+    tell: Tell = tell_on_stderr,
 ) -> Report:
     """Compiles an experiment's train, eval and sampling steps for a topology that need not be there.
 
@@ -69,6 +91,25 @@ def check(
     Raises:
         UserError: an unknown topology or experiment, or sizes that do not go with the mesh.
     """
+    setup = set_up(exp, topology, slices, overrides, data, train_only, tell)
+    reports = []
+    for step in setup.steps:
+        reports.append(measure(step, setup, tell)[0])
+        if not reports[-1].fits:
+            break
+    return report(exp, overrides, setup, reports)
+
+
+def set_up(
+    exp: str | Path,
+    topology: str,
+    slices: int = 1,
+    overrides: Sequence[str] = (),
+    data: Sequence[str] = (),
+    train_only: bool = False,
+    tell: Tell = tell_on_stderr,
+) -> Setup:
+    """Builds an experiment and traces its steps for a topology; arguments and errors as those of `check`."""
     opened = open_topology(parse_topology(topology, slices))
     chip = CHIPS.get(opened.name.generation)
     if opened.simulated and chip is not None:
@@ -81,24 +122,23 @@ def check(
     )
     steps = training_steps(program, built.options.steps - 1)
     steps = steps[:1] if train_only else steps + sampling_steps(built, mesh)
-    places = _places(opened, chip, mesh)
-    reports = []
-    for step in steps:
-        reports.append(_measure(step, chip, places, opened.name.generation, tell))
-        if not reports[-1].fits:
-            break
+    return Setup(opened, chip, mesh, macros, program, tuple(steps))
+
+
+def report(exp: str | Path, overrides: Sequence[str], setup: Setup, steps: Sequence[StepReport]) -> Report:
+    """The report of the measured steps of an experiment."""
     return Report(
         experiment=str(exp),
         settings=tuple(overrides),
-        topology=str(opened.name),
-        simulated=opened.simulated,
-        mesh=dict(mesh.shape),
-        batch_size=program.batch_size,
-        num_parameters=sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(program.state.params)),
-        chip=chip,
-        num_chips=mesh.size,
-        steps=tuple(reports),
-        remedy=remedy(macros, _temporaries_dominate(reports[-1])),
+        topology=str(setup.topology.name),
+        simulated=setup.topology.simulated,
+        mesh=dict(setup.mesh.shape),
+        batch_size=setup.program.batch_size,
+        num_parameters=sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(setup.program.state.params)),
+        chip=setup.chip,
+        num_chips=setup.mesh.size,
+        steps=tuple(steps),
+        remedy=remedy(setup.macros, _temporaries_dominate(steps[-1])),
     )
 
 
@@ -113,17 +153,18 @@ def _build(exp, overrides, data) -> tuple[experiment.Experiment, dict[str, Any]]
     return built, configuration.macros()
 
 
-def _places(topology: Topology, chip: Chip | None, mesh: jax.sharding.Mesh) -> Places:
-    position = {device.id: place for place, device in enumerate(topology.devices)}
-    order = [position[device.id] for device in mesh.devices.flat]
-    wraps = wrapped_axes(chip, topology.name.shape) if chip else (False,) * topology.coordinates.shape[1]
-    return Places(topology.coordinates[order], tuple(topology.slice_of[place] for place in order), wraps)
+def measure(step: Step, setup: Setup, tell: Tell) -> tuple[StepReport, jax.stages.Compiled | None]:
+    """Compiles one step, and takes what the compiler and the traced function say of it.
 
+    Returns:
+        (the report, the compiled program; None if it does not fit).
 
-def _measure(step: Step, chip: Chip | None, places: Places, generation: str, tell: Tell) -> StepReport:
-    """Compiles one step and counts what is in it."""
+    Raises:
+        UserError: XLA cannot compile it for another reason than memory.
+    """
     flops = count_flops(step.traced.jaxpr)
     arguments = argument_buffers(step.arguments)
+    shown = largest(arguments + traced_buffers(step.traced.jaxpr, step.num_chips), _SHOWN_BUFFERS)
     tell(f"compiling the {step.name} step for {step.num_chips} chip(s) ...")
     started = time.perf_counter()
     try:
@@ -131,43 +172,36 @@ def _measure(step: Step, chip: Chip | None, places: Places, generation: str, tel
             compiled = step.traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         if not ran_out(str(error)):
+            generation = setup.topology.name.generation
             raise UserError(f"{generation}: XLA cannot compile the {step.name} step: {first_line(error)}") from error
         tell(f"the {step.name} step does not fit")
         held = sum(buffer.bytes for buffer in arguments)
-        return StepReport(
-            step.name, step.num_chips, flops,
-            largest=largest(arguments + traced_buffers(step.traced.jaxpr, step.num_chips), _SHOWN_BUFFERS),
-            needed_bytes=held + (needed_bytes(str(error)) or 0), argument_bytes=held, fits=False,
-        )  # fmt: skip
+        needed = held + (needed_bytes(str(error)) or 0)
+        return StepReport(step.name, step.num_chips, flops, False, needed, held, shown), None
     seconds = time.perf_counter() - started
     tell(f"the {step.name} step is compiled after {seconds:.0f} s")
     memory = memory_use(compiled)
     try:
-        program = parse_program(compiled.as_text(), step.iterations)
+        sent = collectives(compiled.as_text())
     except jax.errors.JaxRuntimeError as error:
         # A libtpu that is newer than jaxlib can write programs that jaxlib cannot read.
-        tell(f"its traffic and times are not known: jaxlib cannot read this libtpu's program ({first_line(error)}); "
+        tell(f"its collectives are not known: jaxlib cannot read this libtpu's program ({first_line(error)}); "
              "install the libtpu that belongs to this jax: pip install 'jax[tpu]'")
-        program = None
-    temporaries = [] if program is None else temporary_buffers(program)
-    work = [] if program is None else program_work(program, kernel_flops(step.traced.jaxpr))
-    work = [dataclasses.replace(each, times=each.times / step.iterations) for each in work]
-    uses = collective_uses(chip, collectives(program, step.num_chips), places) if chip and program else {}
-    return StepReport(
+        sent = {}
+    found = StepReport(
         name=step.name,
         num_chips=step.num_chips,
         flops=flops,
-        memory=memory,
+        fits=setup.chip is None or memory is None or memory.total <= setup.chip.usable_hbm_bytes,
         needed_bytes=memory.total if memory else 0,
         argument_bytes=memory.arguments if memory else 0,
-        largest=largest(arguments + temporaries, _SHOWN_BUFFERS),
-        chip_flops=sum(each.times * each.flops for each in work),
-        chip_hbm_bytes=sum(each.times * each.hbm_bytes for each in work),
-        collectives=uses,
-        times=roofline(chip, work, uses) if chip and program else None,
+        largest=shown,
+        memory=memory,
+        compiler=compiler_count(compiled),
+        collectives=sent,
         compile_seconds=seconds,
-        fits=chip is None or memory is None or memory.total <= chip.usable_hbm_bytes,
     )
+    return found, compiled
 
 
 @contextlib.contextmanager

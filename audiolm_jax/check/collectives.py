@@ -1,182 +1,123 @@
-"""What a compiled program sends between chips: every collective, how often it runs, and the bytes on the wire.
+"""What a compiled program exchanges between chips: its collectives, found in XLA's text.
 
-The bytes follow the ring algorithms. Over n chips that hold S bytes each before the operation, a chip sends
-2 S (n - 1) / n for an all-reduce, S (n - 1) for an all-gather, S (n - 1) / n for a reduce-scatter and for an
-all-to-all, and S for a permutation. Between slices, where the data-centre network is much slower than the links of a
-slice, an operation is done inside every slice first, and each chip sends its share of the result to the other slices.
+A collective in the body of a loop stands there once, however often the loop runs, and is counted once; how many of them
+are in loops is told beside it. Of a conditional all branches count. What the bytes cost on the links of a slice is for
+`benchmarks/tpu_roofline.py`, which follows every loop.
 """
 
 import dataclasses
+import math
 import re
-from collections.abc import Sequence
-
-import numpy as np
-
-from audiolm_jax.check.hlo import Instruction, Program
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _NAMES = {kind: kind for kind in KINDS} | {
     "ragged-all-to-all": "all-to-all",
     "collective-broadcast": "all-gather",
 }
-
 # How the TPU compiler writes what goes between slices.
 _TRANSFER = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 _TRANSFERS = {kind.replace("-", "_").upper(): kind for kind in KINDS}
-_IOTA = re.compile(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
-_MESH = re.compile(r"mesh\[([^\]]*)\](?:\(([^)]*)\))?\s*\{([^}]*)\}")
-_AXIS = re.compile(r"'([^']+)'(?::\((\d+)\)(\d+))?(?:=(\d+))?")
+
+_HEADER = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.+?) ([a-z][\w\-]*)\((.*)$")
+_ARRAY = re.compile(r"([a-z]+)(\d*)(?:e\d\w*)?\[([\d,<=]*)\]")
+_OPERAND = re.compile(r"%([\w.\-]+)")
+_BODY = re.compile(r"\bbody=%?([\w.\-]+)")
+_CALLED = re.compile(r"\b(?:body|calls|to_apply|\w+_computations?)=(?:\{([^}]*)\}|%?([\w.\-]+))")
+_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Collective:
-    """One collective of a program.
+@dataclasses.dataclass(frozen=True)
+class Collectives:
+    """All collectives of one kind in a program.
 
     Attributes:
-        kind: one of KINDS.
-        bytes: what each chip puts in, each time.
-        groups: int[G, n], positions in the mesh of the chips that work together; of a permutation its pairs [P, 2].
-        times: how often it runs in a call of the program.
-        name: where it comes from.
-        between_slices: whether it is the part of a collective that the compiler has split off for the data-centre
-            network, among the chips at the same place of every slice; `groups` are then all chips.
+        count: how many.
+        in_loops: of them in the bodies of loops, which run as often as their loop.
+        bytes: what a chip puts into all of them, each counted once.
     """
 
-    kind: str
+    count: int
+    in_loops: int
     bytes: int
-    groups: np.ndarray
-    times: int
-    name: str
-    between_slices: bool = False
-
-    @property
-    def group_size(self) -> int:
-        """Chips that work together."""
-        return self.groups.shape[1]
-
-    def sent_bytes(self, slice_of: Sequence[int]) -> tuple[float, float]:
-        """Bytes that a chip sends over the links of its slice, and over the data-centre network, each time.
-
-        Args:
-            slice_of: the slice of every position in the mesh.
-        """
-        if self.between_slices:
-            return 0.0, self._dcn_bytes(len(set(slice_of)))
-        size = self.group_size
-        if self.kind == "collective-permute":
-            crosses = any(slice_of[source] != slice_of[target] for source, target in self.groups.tolist())
-            return (0.0, float(self.bytes)) if crosses else (float(self.bytes), 0.0)
-        slices = max(len({slice_of[place] for place in group}) for group in self.groups.tolist())
-        inside = max(size // slices, 1)
-        if self.kind == "all-reduce":
-            return 2 * self.bytes * _others(inside), 2 * self.bytes / inside * _others(slices)
-        if self.kind == "all-gather":
-            return self.bytes * slices * (inside - 1), self.bytes * (slices - 1)
-        if self.kind == "reduce-scatter":
-            return self.bytes * _others(inside), self.bytes / inside * _others(slices)
-        return self.bytes / slices * _others(inside), self.bytes * _others(slices)
-
-    def _dcn_bytes(self, slices: int) -> float:
-        if self.kind == "all-reduce":
-            return 2 * self.bytes * _others(slices)
-        if self.kind == "all-gather":
-            return float(self.bytes * (slices - 1))
-        return float(self.bytes) if self.kind == "collective-permute" else self.bytes * _others(slices)
 
 
-def _others(size: int) -> float:
-    return (size - 1) / size
+def collectives(text: str) -> dict[str, Collectives]:
+    """The collectives of a program, by kind, for the kinds that occur.
+
+    Args:
+        text: the compiled program (`compiled.as_text()`). An asynchronous pair of start and done is one, and so are the
+            parts of one that the compiler spreads over several fusions.
+    """
+    found: dict[str, list[tuple[str, int]]] = {}
+    called: dict[str, set[str]] = {}
+    bodies, channels = set(), set()
+    computation, sizes = "", {}
+    for line in text.splitlines():
+        if header := _HEADER.match(line):
+            computation, sizes = header[1], {}
+            continue
+        if not (instruction := _INSTRUCTION.match(line)):
+            continue
+        name, shape, opcode, rest = instruction.groups()
+        sizes[name] = _bytes(shape)
+        bodies.update(_BODY.findall(rest))
+        for several, one in _CALLED.findall(rest):
+            called.setdefault(computation, set()).update(each.strip(" %") for each in (several or one).split(","))
+        kind = kind_of(opcode, computation, rest)
+        channel = _CHANNEL.search(rest) if opcode != "send" else None
+        if kind is None or (channel and channel[1] in channels):
+            continue
+        if channel:
+            channels.add(channel[1])
+        operands = _OPERAND.findall(rest[: rest.index(")")])
+        alone = opcode == "send" or kind == "collective-permute"  # the other operands are no data
+        put_in = sum(sizes.get(each, 0) for each in (operands[:1] if alone else operands))
+        found.setdefault(kind, []).append((computation, put_in))
+    looping = _reached(bodies, called)
+    return {
+        kind: Collectives(
+            count=len(found[kind]),
+            in_loops=sum(computation in looping for computation, _ in found[kind]),
+            bytes=sum(size for _, size in found[kind]),
+        )
+        for kind in KINDS if kind in found
+    }  # fmt: skip
 
 
-def collectives(program: Program, num_devices: int) -> list[Collective]:
-    """All collectives of a program on `num_devices` chips; an asynchronous pair of start and done is one."""
-    found, seen = [], set()
-    for computation, instruction, times in program.executed():
-        for holder, inner in _inside(program, computation, instruction):
-            kind = _kind(holder, inner)
-            if kind is None:
-                continue
-            operands = program.computations[holder]
-            if inner.opcode == "send":
-                size = operands[inner.operands[0]].shapes[0].bytes
-                everyone = np.arange(num_devices)[None]
-                found.append(Collective(kind, size, everyone, times, inner.op_name, between_slices=True))
-                continue
-            # Parts of one asynchronous operation, spread over several fusions, have the same channel.
-            channel = inner.attribute("channel_id")
-            if channel is not None and (computation, channel) in seen:
-                continue
-            seen.add((computation, channel))
-            size = sum(shape.bytes for name in inner.operands for shape in operands[name].shapes)
-            groups = _groups(inner, num_devices)
-            if inner.opcode.startswith("collective-permute"):
-                size = sum(shape.bytes for shape in operands[inner.operands[0]].shapes)
-                groups = groups[groups[:, 0] != groups[:, 1]]
-            if groups.size and groups.shape[1] > 1:
-                found.append(Collective(kind, size, groups, times, inner.op_name))
-    return found
+def kind_of(opcode: str, computation: str, attributes: str) -> str | None:
+    """The kind of collective that an instruction is or starts; None for any other.
 
-
-def _inside(program: Program, computation: str, instruction: Instruction):
-    """The instruction itself, or what is in the fusion that it is: pairs of computation and instruction."""
-    if instruction.opcode != "fusion":
-        yield computation, instruction
-        return
-    for called in instruction.called:
-        for inner in program.computations.get(called, {}).values():
-            yield from _inside(program, called, inner)
-
-
-def _kind(computation: str, instruction: Instruction) -> str | None:
-    if instruction.opcode.endswith("-done"):
-        return None
-    if instruction.opcode == "send":
-        transfer = _TRANSFER.search(instruction.attributes)
+    Args:
+        opcode: of the instruction.
+        computation: the name of the one that it stands in.
+        attributes: the rest of its line.
+    """
+    if opcode == "send":
+        transfer = _TRANSFER.search(attributes)
         return _TRANSFERS.get(transfer[1], "collective-permute") if transfer else None
-    kind = _NAMES.get(instruction.opcode.removesuffix("-start"))
+    kind = _NAMES.get(opcode.removesuffix("-start"))
     if kind == "all-reduce" and "all-reduce-scatter" in computation:
         # A fusion of an all-reduce with the slice that each chip keeps of it is a reduce-scatter.
         return "reduce-scatter"
     return kind
 
 
-def _groups(instruction: Instruction, num_devices: int) -> np.ndarray:
-    """int[G, n] of a collective."""
-    text = instruction.attributes
-    pairs = re.search(r"source_target_pairs=(\{\{.*?\}\}|\{\})", text)
-    if pairs:
-        return np.asarray(re.findall(r"\{(\d+),(\d+)\}", pairs[1]), int).reshape(-1, 2)
-    listed = re.search(r"replica_groups=(\{\{.*?\}\})", text)
-    if listed:
-        return np.asarray([[int(x) for x in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", listed[1])])
-    start = text.find("replica_groups=")
-    if start >= 0:
-        iota, mesh = _IOTA.match(text, start + 15), _MESH.match(text, start + 15)
-        if iota:
-            shape, dims = (tuple(map(int, iota[place].split(","))) for place in (1, 2))
-            order = tuple(map(int, iota[3].split(","))) if iota[3] else range(len(dims))
-            return np.arange(np.prod(dims)).reshape(dims).transpose(tuple(order)).reshape(shape)
-        if mesh:
-            return _mesh_groups(mesh[1], mesh[2], mesh[3])
-    return np.arange(num_devices)[None]
+def _bytes(shape: str) -> int:
+    """Of the arrays in a shape's text, those of a tuple together."""
+    total = 0
+    for dtype, width, dims in _ARRAY.findall(shape):
+        bits = int(width) if width else 8 if dtype == "pred" else 0
+        total += math.prod(int(size.lstrip("<=")) for size in dims.split(",") if size) * bits // 8
+    return total
 
 
-def _mesh_groups(axes: str, devices: str | None, reduced: str) -> np.ndarray:
-    """Groups written as a mesh and the axes that are reduced: mesh['a'=4,'b'=2] {'a'}; a part of one is 'a':(1)2."""
-    sizes = {name: int(size) for name, _, _, size in _AXIS.findall(axes)}
-    places = np.arange(np.prod(list(sizes.values()), dtype=int))
-    if devices:
-        iota = _IOTA.match(devices)
-        if iota is None and "<=" not in devices:
-            places = np.asarray([int(x) for x in devices.split(",")])
-    split, kept, moved = [], [], []
-    parts = {name: (int(before or 1), int(size or 0)) for name, before, size, _ in _AXIS.findall(reduced)}
-    for name, size in sizes.items():
-        before, taken = parts.get(name, (1, 1))
-        taken = size if name in parts and taken == 0 else taken
-        start = len(split)
-        split += [before, taken, size // (before * taken)]
-        kept += [start, start + 2]
-        moved.append(start + 1)
-    grid = places.reshape(split).transpose(kept + moved)
-    return grid.reshape(-1, int(np.prod([split[place] for place in moved])))
+def _reached(start: set[str], called: dict[str, set[str]]) -> set[str]:
+    """These computations and all that they call."""
+    reached, waiting = set(), list(start)
+    while waiting:
+        computation = waiting.pop()
+        if computation not in reached:
+            reached.add(computation)
+            waiting += called.get(computation, ())
+    return reached

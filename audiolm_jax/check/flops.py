@@ -2,7 +2,7 @@
 
 Counted are matrix products and convolutions: everything else is small beside them and not what a matrix unit does.
 Loops count as often as they run, kernels (Pallas) once for every step of their grid. The figures are those of the whole
-machine; a compiled program's are per chip (`check.work`).
+machine; what a compiler says of a compiled program is per chip.
 """
 
 import dataclasses

@@ -10,7 +10,6 @@ import jax
 from jax.extend import core
 
 from audiolm_jax.check.chips import GIB
-from audiolm_jax.check.hlo import Program
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -79,22 +78,11 @@ def argument_buffers(arguments: Any) -> list[Buffer]:
     return sorted(found, key=lambda buffer: -buffer.bytes)
 
 
-def temporary_buffers(program: Program) -> list[Buffer]:
-    """The largest arrays that a program makes in HBM, largest first, one for each place and shape."""
-    found: dict[tuple[str, str], Buffer] = {}
-    for _, instruction, _ in program.executed():
-        if instruction.opcode in ("parameter", "get-tuple-element", "tuple", "bitcast", "while", "conditional", "call"):
-            continue
-        for shape in instruction.shapes:
-            if shape.in_hbm:
-                written = f"{shape.dtype}[{','.join(map(str, shape.dims))}]"
-                name = instruction.op_name.split("/", 1)[-1] or instruction.name
-                found[name, written] = Buffer(shape.bytes, name, written)
-    return sorted(found.values(), key=lambda buffer: -buffer.bytes)
-
-
 def traced_buffers(jaxpr: Any, num_chips: int) -> list[Buffer]:
-    """The largest arrays of a traced function, as if divided evenly among the chips; for what does not compile."""
+    """The largest arrays of a traced function, as if divided evenly among the chips, largest first.
+
+    The compiler makes a program of it: an array that it fuses into what reads it takes no memory.
+    """
     found: dict[tuple[str, str], Buffer] = {}
     waiting = [(jaxpr.jaxpr, "")]
     while waiting:

@@ -4,13 +4,38 @@ import dataclasses
 import importlib.metadata
 from typing import Any
 
+import jax
+
 from audiolm_jax.check.chips import GIB, Chip
+from audiolm_jax.check.collectives import Collectives
 from audiolm_jax.check.flops import Flops
 from audiolm_jax.check.memory import Buffer, MemoryUse
-from audiolm_jax.check.roofline import CollectiveUse, Roofline
 
-STEP_COLUMNS = ("step", "HBM GiB", "state", "temp", "TFLOP", "done", "GFLOP/chip", "GB/chip", "ms", "MFU")
-COLLECTIVE_COLUMNS = ("step", "collective", "count", "MB in", "MB ICI", "MB DCN", "ms")
+STEP_COLUMNS = ("step", "HBM GiB", "state", "temp", "TFLOP", "done", "least ms", "XLA GFLOP", "XLA GB")
+COLLECTIVE_COLUMNS = ("step", "collective", "count", "in loops", "MB")
+_NOTES = (
+    "TFLOP: the model's, over all chips; done: executed, with recomputation; least ms: that at the chips' peak.",
+    "XLA: its own count of a chip's program, in which the body of a loop counts once, as in MB. See docs/tpu.md.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompilerCount:
+    """What XLA counts in a program of one chip: the body of a loop once.
+
+    Attributes:
+        flops: multiplications and additions, elementwise ones included.
+        accessed_bytes: read and written, in whatever memory of the chip.
+    """
+
+    flops: float
+    accessed_bytes: float
+
+
+def compiler_count(compiled: jax.stages.Compiled) -> CompilerCount | None:
+    """The compiler's own cost analysis; None where it makes none."""
+    counted = compiled.cost_analysis()
+    return CompilerCount(counted.get("flops", 0.0), counted.get("bytes accessed", 0.0)) if counted else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +51,8 @@ class StepReport:
         argument_bytes: of it, state and batch.
         largest: its largest arrays.
         memory: the compiler's account; None if it did not compile.
-        chip_flops: of products that the compiled program executes.
-        chip_hbm_bytes: that it reads and writes.
+        compiler: the compiler's count; None if it did not compile.
         collectives: by kind.
-        times: of the roofline; None without a chip.
         compile_seconds: it took.
     """
 
@@ -41,17 +64,13 @@ class StepReport:
     argument_bytes: int
     largest: tuple[Buffer, ...]
     memory: MemoryUse | None = None
-    chip_flops: float = 0.0
-    chip_hbm_bytes: float = 0.0
-    collectives: dict[str, CollectiveUse] = dataclasses.field(default_factory=dict)
-    times: Roofline | None = None
+    compiler: CompilerCount | None = None
+    collectives: dict[str, Collectives] = dataclasses.field(default_factory=dict)
     compile_seconds: float = 0.0
 
-    def mfu(self, chip: Chip) -> float | None:
-        """Model FLOPs a second by the roofline, as a share of the chips' peak."""
-        if self.times is None or self.times.step_seconds == 0:
-            return None
-        return self.flops.model / (self.num_chips * chip.peak_flops * self.times.step_seconds)
+    def least_seconds(self, chip: Chip) -> float:
+        """What its products take at the chips' peak: no step is faster."""
+        return self.flops.hardware / (self.num_chips * chip.peak_flops)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,9 +130,8 @@ class Report:
             plain["flops"] |= {"model": step.flops.model, "hardware": step.flops.hardware}
             if step.memory:
                 plain["memory"]["total"] = step.memory.total
-            if step.times:
-                plain["times"] |= {"step_seconds": step.times.step_seconds, "ideal_seconds": step.times.ideal_seconds}
-                plain["mfu"] = step.mfu(self.chip)
+            if self.chip:
+                plain["least_seconds"] = step.least_seconds(self.chip)
         values["versions"] = _versions()
         return values
 
@@ -127,10 +145,8 @@ class Report:
         sent = [cells for step in self.steps for cells in _collective_cells(step)]
         if sent:
             parts.append("\n".join(map(_row, [COLLECTIVE_COLUMNS, *sent])))
-        end = [_times_line(train.times)] if train.times else []
-        end.append("largest arrays of a chip: " + "; ".join(map(str, train.largest)))
-        end.append("TFLOP: the model's, over all chips; done: executed, with recomputation. See docs/tpu.md.")
-        return "\n\n".join([*parts, "\n".join(end)])
+        largest = "largest arrays of a chip: " + "; ".join(map(str, train.largest))
+        return "\n\n".join([*parts, "\n".join([largest, *_NOTES])])
 
     def _head(self) -> list[str]:
         mesh = " x ".join(f"{axis} {size}" for axis, size in self.mesh.items())
@@ -149,27 +165,14 @@ class Report:
 
 
 def _collective_cells(step: StepReport) -> list[tuple[str, ...]]:
-    cells = []
-    for kind, use in step.collectives.items():
-        sizes = (f"{size / 1e6:.1f}" for size in (use.payload_bytes, use.ici_bytes, use.dcn_bytes))
-        cells.append((step.name, kind, str(use.count), *sizes, f"{use.seconds * 1e3:.2f}"))
-    return cells
-
-
-def _times_line(times: Roofline) -> str:
-    line = (
-        f"train step {times.step_seconds * 1e3:.1f} ms = {times.core_seconds * 1e3:.1f} products and memory "
-        f"({times.compute_seconds * 1e3:.1f} and {times.hbm_seconds * 1e3:.1f} by themselves) + "
-        f"{times.collective_seconds * 1e3:.1f} collectives, nothing overlapped; "
-        f"{times.ideal_seconds * 1e3:.1f} ms if all overlapped"
-    )
-    if times.compiler_seconds is None:
-        return line
-    return line + f"; {times.compiler_seconds * 1e3:.1f} ms by the compiler's own estimate, vector code included"
+    return [
+        (step.name, kind, str(found.count), str(found.in_loops), f"{found.bytes / 1e6:.1f}")
+        for kind, found in step.collectives.items()
+    ]
 
 
 def _step_cells(step: StepReport, chip: Chip | None) -> tuple[str, ...]:
-    memory, mfu = step.memory, step.mfu(chip) if chip else None
+    memory, compiler = step.memory, step.compiler
     return (
         step.name,
         f"{step.needed_bytes / GIB:.2f}",
@@ -177,15 +180,14 @@ def _step_cells(step: StepReport, chip: Chip | None) -> tuple[str, ...]:
         f"{memory.temporaries / GIB:.2f}" if memory else "-",
         f"{step.flops.model / 1e12:.4g}",
         f"{step.flops.hardware / 1e12:.4g}",
-        f"{step.chip_flops / 1e9:.4g}",
-        f"{step.chip_hbm_bytes / 1e9:.4g}",
-        f"{step.times.step_seconds * 1e3:.4g}" if step.times else "-",
-        f"{mfu:.1%}" if mfu is not None else "-",
+        f"{step.least_seconds(chip) * 1e3:.4g}" if chip else "-",
+        f"{compiler.flops / 1e9:.4g}" if compiler else "-",
+        f"{compiler.accessed_bytes / 1e9:.4g}" if compiler else "-",
     )
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    widths = (8, 18, 9, 9, 9, 9, 11, 9, 9, 7)
+    widths = (8, 18, 9, 9, 9, 9, 9, 11, 9)
     return "  ".join(
         cell.ljust(width) if place == 0 else cell.rjust(max(width, len(cell)))
         for place, (cell, width) in enumerate(zip(cells, widths, strict=False))

@@ -39,8 +39,8 @@ def test_a_stage_of_the_paper_has_its_batch_and_adams_moments(scale):
     assert 12 <= scale.state_bytes(state) / scale.parameters(state) < 12.1
 
 
-def test_a_report_of_check_becomes_chip_hours(scale):
-    step = {"name": "train", "needed_bytes": 20 * 2**30, "times": {"step_seconds": 0.36}, "mfu": 0.5}
+def test_a_roofline_becomes_chip_hours(scale):
+    step = {"name": "train", "needed_bytes": 20 * 2**30, "roofline": {"times": {"step_seconds": 0.36}, "mfu": 0.5}}
     report = {"experiment": "fine_librilight_paper", "topology": "v4:2x2x4", "num_chips": 16, "fits": True}
     row = scale.check_row(report | {"steps": [step]})
     assert row == ("`fine_librilight_paper`", "v4:2x2x4", "20.0", "0.36", "50%", "1,600", "4.2")

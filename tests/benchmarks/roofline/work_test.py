@@ -2,8 +2,8 @@
 
 import pytest
 
-from audiolm_jax.check.hlo import parse_program, parse_shapes
-from audiolm_jax.check.work import program_work
+from benchmarks.roofline.hlo import parse_program, parse_shapes
+from benchmarks.roofline.work import program_work
 
 TEXT = """HloModule jit_f
 

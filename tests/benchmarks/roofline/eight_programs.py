@@ -1,5 +1,6 @@
 """Small programs with known communication, compiled for eight simulated devices: run in a process of its own."""
 
+import dataclasses
 import json
 import sys
 
@@ -9,16 +10,18 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from audiolm_jax.check.collectives import collectives
+from audiolm_jax.check import collectives as in_text
 from audiolm_jax.check.flops import count_flops
-from audiolm_jax.check.hlo import parse_program
-from audiolm_jax.check.work import program_work
+from benchmarks.roofline.collectives import collectives
+from benchmarks.roofline.hlo import parse_program
+from benchmarks.roofline.work import program_work
 
 LAYERS, WIDTH = 5, 64
 
 
 def figures(function, *args):
-    program = parse_program(jax.jit(function).lower(*args).compile().as_text())
+    text = jax.jit(function).lower(*args).compile().as_text()
+    program = parse_program(text)
     found = [
         {
             "kind": each.kind,
@@ -32,6 +35,7 @@ def figures(function, *args):
     ]
     return {
         "collectives": found,
+        "in_text": {kind: dataclasses.asdict(each) for kind, each in in_text.collectives(text).items()},
         "flops": sum(each.times * each.flops for each in program_work(program, {})),
         "traced_flops": count_flops(jax.make_jaxpr(function)(*args)).hardware,
     }

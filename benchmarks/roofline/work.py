@@ -10,7 +10,8 @@ import math
 import re
 
 from audiolm_jax.check.convolution import meetings
-from audiolm_jax.check.hlo import Instruction, Program
+
+from .hlo import Instruction, Program
 
 # Instructions that move nothing: they name what is there, or their pair or their body is counted.
 _FREE = frozenset({

@@ -16,8 +16,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from audiolm_jax.check.chips import Chip
-from audiolm_jax.check.collectives import KINDS, Collective
-from audiolm_jax.check.work import Work
+from audiolm_jax.check.collectives import KINDS
+
+from .collectives import Collective
+from .links import Links
+from .work import Work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,22 +86,24 @@ class Places:
     wraps: tuple[bool, ...]
 
 
-def wrapped_axes(chip: Chip, shape: Sequence[int]) -> tuple[bool, ...]:
+def wrapped_axes(links: Links, shape: Sequence[int]) -> tuple[bool, ...]:
     """Which axes of a slice of this shape close to a ring."""
-    closed = [size % chip.wraps_at == 0 for size in shape]
-    return (all(closed),) * len(closed) if chip.axes == 3 else tuple(closed)
+    closed = [size % links.wraps_at == 0 for size in shape]
+    return (all(closed),) * len(closed) if links.axes == 3 else tuple(closed)
 
 
-def roofline(chip: Chip, work: Sequence[Work], uses: dict[str, CollectiveUse]) -> Roofline:
-    """The times of a program's work and collectives on a chip."""
+def roofline(
+    chip: Chip, clock_hz: float | None, work: Sequence[Work], uses: dict[str, CollectiveUse]
+) -> Roofline:
+    """The times of a program's work and collectives on a chip, whose clock may not be known."""
     compute = [each.times * each.passes_flops / chip.peak_flops for each in work]
     memory = [each.times * each.hbm_bytes / chip.hbm_bytes_per_second for each in work]
     core = list(map(max, compute, memory))
     collective_seconds = sum(use.seconds for use in uses.values())
     compiler_seconds = None
-    if chip.clock_hz and any(each.instruction.estimated_cycles for each in work):
+    if clock_hz and any(each.instruction.estimated_cycles for each in work):
         compiler_seconds = collective_seconds + sum(
-            roofline_seconds if cycles is None else each.times * cycles / chip.clock_hz
+            roofline_seconds if cycles is None else each.times * cycles / clock_hz
             for each, roofline_seconds in zip(work, core, strict=True)
             for cycles in [each.instruction.estimated_cycles]
         )
@@ -111,7 +116,7 @@ def roofline(chip: Chip, work: Sequence[Work], uses: dict[str, CollectiveUse]) -
     )
 
 
-def collective_uses(chip: Chip, found: Sequence[Collective], places: Places) -> dict[str, CollectiveUse]:
+def collective_uses(links: Links, found: Sequence[Collective], places: Places) -> dict[str, CollectiveUse]:
     """Bytes and seconds by kind of collective, for the kinds that occur."""
     uses = {}
     for kind in KINDS:
@@ -124,12 +129,12 @@ def collective_uses(chip: Chip, found: Sequence[Collective], places: Places) -> 
             payload_bytes=float(sum(each.times * each.bytes for each in of_kind)),
             ici_bytes=float(sum(each.times * ici for each, (ici, _) in zip(of_kind, sent, strict=True))),
             dcn_bytes=float(sum(each.times * dcn for each, (_, dcn) in zip(of_kind, sent, strict=True))),
-            seconds=sum(each.times * collective_seconds(chip, each, places) for each in of_kind),
+            seconds=sum(each.times * collective_seconds(links, each, places) for each in of_kind),
         )
     return uses
 
 
-def collective_seconds(chip: Chip, collective: Collective, places: Places) -> float:
+def collective_seconds(links: Links, collective: Collective, places: Places) -> float:
     """How long a collective takes: what a chip sends, over the links it can use.
 
     A group that lies along d axes of the interconnect uses one link per axis, or two where the axis closes to a ring.
@@ -137,12 +142,12 @@ def collective_seconds(chip: Chip, collective: Collective, places: Places) -> fl
     """
     ici_bytes, dcn_bytes = collective.sent_bytes(places.slices)
     if collective.kind == "collective-permute":
-        links, hops = 1, _longest_way(collective, places)
+        used, hops = 1, _longest_way(collective, places)
     else:
-        links, hops = _links(collective, places), 1.0
+        used, hops = _links(collective, places), 1.0
         if collective.kind == "all-to-all":
             hops = max(1.0, collective.group_size / 4)
-    return ici_bytes * hops / (links * chip.link_bytes_per_second) + dcn_bytes / chip.dcn_bytes_per_second
+    return ici_bytes * hops / (used * links.link_bytes_per_second) + dcn_bytes / links.dcn_bytes_per_second
 
 
 def _links(collective: Collective, places: Places) -> int:

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiolm_jax.check.collectives import Collective, collectives
-from audiolm_jax.check.hlo import parse_program
-from tests.check.eight_programs import LAYERS, WIDTH
+from benchmarks.roofline.collectives import Collective, collectives
+from benchmarks.roofline.hlo import parse_program
+from tests.benchmarks.roofline.eight_programs import LAYERS, WIDTH
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FLOAT = 4
 
 
 @pytest.fixture(scope="module")
 def compiled():
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "tests.check.eight_programs"]
+    command = [sys.executable, "-m", "tests.benchmarks.roofline.eight_programs"]
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
