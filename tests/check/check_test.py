@@ -40,10 +40,13 @@ def test_without_libtpu_cpu_devices_stand_for_the_chips():
     forward = train["flops"]["forward"]
     assert forward == pytest.approx(evaluate["flops"]["model"], rel=0.01)
     assert train["flops"]["model"] == pytest.approx(3 * forward + train["flops"]["other"], rel=0.01)
-    # What the chips execute together is what the traced function has: nothing is computed twice.
-    assert 8 * evaluate["chip_flops"] == pytest.approx(evaluate["flops"]["hardware"], rel=0.05)
-    assert train["collectives"]["all-reduce"]["payload_bytes"] > 4 * report["num_parameters"] / 2
-    assert 0 < train["mfu"] < 1 and train["memory"]["total"] == train["needed_bytes"]
+    peak = report["chip"]["peak_flops"]
+    assert train["least_seconds"] == pytest.approx(train["flops"]["hardware"] / (8 * peak))
+    # XLA counts the loops over layers and over blocks of the loss once; of everything else it sees what we see.
+    assert 0 < evaluate["compiler"]["flops"] < evaluate["flops"]["hardware"]
+    assert evaluate["compiler"]["accessed_bytes"] > 0
+    assert train["collectives"]["all-reduce"]["count"] > 0
+    assert train["memory"]["total"] == train["needed_bytes"]
     assert prefill["num_chips"] == token["num_chips"] == 1 and not token["collectives"]
     assert report["versions"]["jax"]
 
@@ -76,4 +79,4 @@ def test_the_tpu_compiler_compiles_a_small_stage():
     assert done.returncode == 0, done.stderr
     # Lines of progress, and nothing else: the compiler's own warnings stay off the screen.
     assert all(line.startswith(("compiling the", "the ")) for line in done.stderr.splitlines()), done.stderr
-    assert "SIMULATED" not in done.stdout and "MFU" in done.stdout and "train step" in done.stdout
+    assert "SIMULATED" not in done.stdout and "least ms" in done.stdout and "all-reduce" in done.stdout

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.roofline.collectives import Collective, collectives
 from benchmarks.roofline.hlo import parse_program
 from tests.benchmarks.roofline.eight_programs import LAYERS, WIDTH
+from tests.check.tpu_program import TPU
 
 ROOT = Path(__file__).parents[3]
 FLOAT = 4
@@ -62,53 +63,23 @@ def test_the_other_kinds(compiled):
 
 
 def test_one_device_sends_nothing(compiled):
-    assert compiled["alone"] == {"collectives": [], "flops": 2 * 8**3, "traced_flops": 2 * 8**3}
+    assert compiled["alone"] == {"collectives": [], "in_text": {}, "flops": 2 * 8**3, "traced_flops": 2 * 8**3}
 
 
-# As the TPU compiler writes: a counter in place of a trip count, memory spaces, fusions that hold collectives.
-TPU = """HloModule jit_f, is_scheduled=true, num_partitions=8
-
-%add (a: f32[], b: f32[]) -> f32[] {
-  %a = f32[] parameter(0)
-  %b = f32[] parameter(1)
-  ROOT %sum = f32[] add(%a, %b)
-}
-
-%all-reduce-scatter.1 (p: bf16[64,128]) -> bf16[8,128] {
-  %p = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)
-  %ar = bf16[64,128]{1,0:T(8,128)(2,1)} all-reduce(%p), channel_id=3, replica_groups=[1,8]<=[8], to_apply=%add
-  ROOT %ds = bf16[8,128]{1,0:T(8,128)(2,1)} dynamic-slice(%ar), dynamic_slice_sizes={8,128}
-}
-
-%condition (c: (s32[], bf16[64,128])) -> pred[] {
-  %limit = s32[]{:T(128)} constant(12)
-  %c = (s32[]{:T(128)}, bf16[64,128]{1,0:T(8,128)(2,1)}) parameter(0)
-  %i = s32[]{:T(128)} get-tuple-element(%c), index=0
-  ROOT %less = pred[]{:T(512)} compare(%i, %limit), direction=LT
-}
-
-%body (s: (s32[], bf16[64,128])) -> (s32[], bf16[64,128]) {
-  %s = (s32[]{:T(128)}, bf16[64,128]{1,0:T(8,128)(2,1)}) parameter(0)
-  %n = s32[]{:T(128)} get-tuple-element(%s), index=0
-  %two = s32[]{:T(128)} constant(2)
-  %next = s32[]{:T(128)} add(%n, %two)
-  %x = bf16[64,128]{1,0:T(8,128)(2,1)} get-tuple-element(%s), index=1
-  %ag-start = (bf16[64,128]{1,0}, bf16[256,128]{1,0:S(1)}) all-gather-start(%x), channel_id=1, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}
-  %ag-done = bf16[256,128]{1,0:S(1)} all-gather-done(%ag-start)
-  %rs = bf16[8,128]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
-  %cp = bf16[64,128]{1,0} collective-permute(%x), channel_id=2, source_target_pairs={{0,1},{1,2},{2,3},{3,0},{4,4}}
-  ROOT %out = (s32[]{:T(128)}, bf16[64,128]{1,0:T(8,128)(2,1)}) tuple(%next, %x)
-}
-
-ENTRY %main (arg: bf16[64,128]) -> bf16[64,128] {
-  %arg = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)
-  %two.1 = s32[]{:T(128)} constant(2)
-  %begin = s32[]{:T(128)} copy(%two.1)
-  %init = (s32[]{:T(128)}, bf16[64,128]{1,0:T(8,128)(2,1)}) tuple(%begin, %arg)
-  %loop = (s32[]{:T(128)}, bf16[64,128]{1,0:T(8,128)(2,1)}) while(%init), condition=%condition, body=%body
-  ROOT %result = bf16[64,128]{1,0:T(8,128)(2,1)} get-tuple-element(%loop), index=1
-}
-"""  # noqa: E501
+def test_a_look_at_the_text_finds_the_same_collectives(compiled):
+    """What `audiolm check` counts is what the parser finds, every loop once."""
+    for name, program in compiled.items():
+        parsed = {
+            kind: {
+                "count": len(of_kind),
+                "in_loops": sum(each["times"] > 1 for each in of_kind),
+                "bytes": sum(each["bytes"] for each in of_kind),
+            }
+            for kind in {each["kind"] for each in program["collectives"]}
+            for of_kind in [[each for each in program["collectives"] if each["kind"] == kind]]
+        }
+        assert program["in_text"] == parsed, name
+    assert compiled["loop"]["in_text"]["all-reduce"]["in_loops"] == 1
 
 
 def test_the_text_of_the_tpu_compiler():
