@@ -22,7 +22,10 @@ CORE = [
     "msgpack>=1.0,<2",
     "grain>=0.2.18,<0.4",
     "array-record>=0.8.3,<0.10; sys_platform != 'win32'",
-    "etils[epath,epy]>=1.12,<2",
+    "etils[epath]>=1.12,<2",
+    # Whose flags Grain reads when it starts workers.
+    "absl-py>=2.1,<3",
+    "ml_dtypes>=0.5,<0.8",
     "threadpoolctl>=3.1,<4",
     "tqdm>=4.66,<5",
 ]
@@ -35,6 +38,7 @@ EXTRAS = {
         # tensorflow-datasets 4.9 imports it on every Python without asking for it.
         "importlib_resources>=6,<8",
         "apache-beam>=2.77,<2.80",
+        "grpcio>=1.67,<2",
         "tensorboard>=2.20,<2.22",
         # 0.2.3 holds code generated for protobuf 7, which Apache Beam keeps out: it would fail at import.
         "sentencepiece>=0.2,<0.2.3",
@@ -42,8 +46,9 @@ EXTRAS = {
     "eval": [
         "visqol-python>=3.8,<4",
         "jiwer>=4.0,<5",
+        # With which jiwer aligns words; its version stands beside word errors.
+        "rapidfuzz>=3.9,<4",
         "pocketsphinx>=5.1,<6",
-        "matplotlib>=3.10,<4",
     ],
     # More distances between recordings; pesq is compiled on installation.
     "quality": ["pesq>=0.0.4,<0.1", "pystoi>=0.4.1,<0.5"],
@@ -64,7 +69,8 @@ EXTRAS = {
     "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
     # Speech of synthetic voices, for launch/make_espeak_speech.py.
     "espeak": ["espeakng-loader>=0.2.4,<0.3"],
-    "demo": ["gradio>=6.31,<7", "espeakng-loader>=0.2.4,<0.3"],
+    # The plots of benchmarks/recipe.py.
+    "benchmarks": ["matplotlib>=3.10,<4"],
     "test": [
         "pytest>=9.0,<10",
         "pytest-xdist>=3.8,<4",

@@ -2,6 +2,7 @@
 
 _EXTRA_OF_PACKAGE = {
     "apache_beam": "train",
+    "grpc": "train",
     "seqio": "train",
     "tensorflow": "train",
     "tensorflow_datasets": "train",
@@ -9,7 +10,6 @@ _EXTRA_OF_PACKAGE = {
     "visqol": "eval",
     "jiwer": "eval",
     "pocketsphinx": "eval",
-    "matplotlib": "eval",
     "faster_whisper": "whisper",
     "transformers": "asr",
     "torch": "asr",

@@ -8,7 +8,7 @@ Reads the metrics.jsonl of the trainings that launch/train_small.sh makes in a w
 are passed over, and --codec, --encoder and so on name others. Of each it draws a plot of its held-out figures against
 the time that it trained (no pauses, no compilation, no evaluation), recipe-<learner>.png, and a table with the figures
 of the evaluation nearest to each time. With --write they go between the markers of a Markdown file, and the plots into
-its folder. A training that is under way or was short has empty columns. Needs matplotlib (extra eval).
+its folder. A training that is under way or was short has empty columns. Needs matplotlib (extra benchmarks).
 """
 
 import argparse

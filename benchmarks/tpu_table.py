@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""The table of docs/tpu.md: every experiment of the paper's size, checked for the TPU slices it is meant for.
+"""The tables of docs/tpu.md: every experiment of the paper's size, checked for the TPU slices it is meant for.
 
-    python benchmarks/tpu_table.py --output work/tpu_checks [--only coarse] [--write docs/tpu.md]
+    python benchmarks/tpu_table.py --output work/tpu_checks [--only coarse] [--roofline] [--write docs/tpu.md]
 
 Each row is one `audiolm check ... --train_only --json`, in a process of its own: on two cores a minute for a stage,
-five for the codec, two to ten for w2v-BERT XL. Rows that are done are kept in --output, so that a run that was stopped
-goes on; `--again` checks them anew. `--write` puts the table between the two markers of a Markdown file, else it is
+five for the codec, two to ten for w2v-BERT XL. With `--roofline` it is one `benchmarks/tpu_roofline.py`, which compiles
+the same and gives the rows of both tables. Rows that are done are kept in --output, so that a run that was stopped goes
+on; `--again` checks them anew. `--write` puts the tables between their markers in a Markdown file, else they are
 printed. Needs libtpu (pip install -e '.[check]').
 """
 
@@ -28,6 +29,10 @@ OTHER_SLICES = (
     ("v5e:4x4", ""), ("v5p:4x4x4", " REMAT=none"), ("v6e:8x8", " REMAT=none"), ("v5e:16x16", "")
 )  # fmt: skip
 NAME = Path(__file__).name
+COLUMNS = ("experiment", "topology", "mesh", "batch", "HBM GiB", "model TFLOP", "executed TFLOP", "least ms")
+ROOFLINE_COLUMNS = (
+    "experiment", "topology", "HBM GB/chip", "sent MB/chip", "step ms", "MFU", "compiler's ms"
+)  # fmt: skip
 
 
 def rows() -> list[tuple[str, str, int]]:
@@ -47,21 +52,23 @@ def rows() -> list[tuple[str, str, int]]:
     return found
 
 
-def check(folder: Path, experiment: str, topology: str, slices: int, again: bool) -> dict:
+def check(folder: Path, experiment: str, topology: str, slices: int, with_roofline: bool, again: bool) -> dict:
     """The report of a row, from the folder if it is there."""
     name, *settings = experiment.split()
     path = folder / f"{'+'.join([name, *settings])}@{topology.replace(':', '_')}x{slices}.json"
     if path.exists() and not again:
-        return json.loads(path.read_text())
-    command = [sys.executable, "-m", "audiolm_jax.cli", "check", name, "--topology", topology]
-    command += [f"--set={setting}" for setting in settings]
-    command += ["--slices", str(slices), "--train_only", "--json", str(path)]
-    print(" ".join(command[2:]), file=sys.stderr, flush=True)
+        report = json.loads(path.read_text())
+        if not with_roofline or not report["fits"] or "roofline" in report["steps"][0]:
+            return report
+    run = ["benchmarks/tpu_roofline.py"] if with_roofline else ["-m", "audiolm_jax.cli", "check"]
+    command = [*run, name, "--topology", topology, "--slices", str(slices), "--train_only"]
+    command += ["--json", str(path.resolve())] + [f"--set={setting}" for setting in settings]
+    print(" ".join(command), file=sys.stderr, flush=True)
     started = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL)
     print(f"  exit {done.returncode} after {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     if not path.exists():
-        return {"experiment": experiment, "topology": topology, "failed": True}
+        return {"experiment": name, "settings": settings, "topology": topology, "failed": True}
     report = json.loads(path.read_text())
     if report["simulated"]:
         path.unlink()
@@ -69,62 +76,73 @@ def check(folder: Path, experiment: str, topology: str, slices: int, again: bool
     return report
 
 
-def line(report: dict) -> str:
-    """A row of the table."""
+def name_of(report: dict) -> str:
+    """An experiment with its settings."""
+    return " ".join([report["experiment"], *report["settings"]])
+
+
+def line(report: dict) -> tuple[str, ...]:
+    """A row of the table of `audiolm check`."""
     if report.get("failed"):
-        return f"| {report['experiment']} | {report['topology']} | not built |" + " |" * 9
+        return name_of(report), report["topology"], "not built", "", "", "", "", ""
     train = report["steps"][0]
-    experiment = " ".join([report["experiment"], *report["settings"]])
     mesh = "x".join(str(report["mesh"][axis]) for axis in ("data", "fsdp", "tensor"))
-    start = f"| {experiment} | {report['topology']} | {mesh} | {report['batch_size']} "
-    hbm = f"| {train['needed_bytes'] / GIB:.1f} / {report['chip']['usable_hbm_bytes'] / GIB:.1f} "
-    if not report["fits"]:
-        return start + hbm + "| does not fit |" + " |" * 6
-    flops, times = train["flops"], train["times"]
-    if times is None:
-        return f"{start}{hbm}| {flops['model'] / 1e12:.1f} | {flops['hardware'] / 1e12:.1f} | not readable |" + " |" * 4
-    sent = {kind: use["ici_bytes"] + use["dcn_bytes"] for kind, use in train["collectives"].items()}
+    memory = f"{train['needed_bytes'] / GIB:.1f} / {report['chip']['usable_hbm_bytes'] / GIB:.1f}"
+    flops = [f"{train['flops'][which] / 1e12:.1f}" for which in ("model", "hardware")]
+    least = f"{train['least_seconds'] * 1e3:.1f}" if report["fits"] else "does not fit"
+    return name_of(report), report["topology"], mesh, str(report["batch_size"]), memory, *flops, least
+
+
+def roofline_line(report: dict) -> tuple[str, ...]:
+    """A row of the table of the roofline, of a step that fits."""
+    found = report["steps"][0]["roofline"]
+    sent = {kind: use["ici_bytes"] + use["dcn_bytes"] for kind, use in found["sent"].items()}
     by_size = sorted(sent.items(), key=lambda item: -item[1])
     largest = ", ".join(f"{kind} {size / 1e6:.0f}" for kind, size in by_size if size > 5e5)
-    estimate = times["compiler_seconds"]
+    seconds, estimate = found["times"]["step_seconds"], found["times"]["compiler_seconds"]
     return (
-        start + hbm
-        + f"| {flops['model'] / 1e12:.1f} | {flops['hardware'] / 1e12:.1f} | {train['chip_hbm_bytes'] / 1e9:.1f} "
-        + f"| {largest or '-'} | {times['step_seconds'] * 1e3:.1f} | {train['mfu']:.1%} "
-        + (f"| {estimate * 1e3:.0f} |" if estimate else "| - |")
+        name_of(report), report["topology"], f"{found['hbm_bytes'] / 1e9:.1f}", largest or "-", f"{seconds * 1e3:.1f}",
+        f"{found['mfu']:.1%}", f"{estimate * 1e3:.0f}" if estimate else "-",
     )  # fmt: skip
 
 
-def table(reports: list[dict]) -> str:
-    """The table in Markdown."""
-    head = (
-        "experiment", "topology", "mesh", "batch", "HBM GiB", "model TFLOP", "executed TFLOP", "HBM GB/chip",
-        "sent MB/chip", "step ms", "MFU", "compiler's ms",
-    )  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *map(line, reports)]
+def in_markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A table."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]]) + "\n"
+
+
+def versions(reports: list[dict]) -> str:
+    """The line below the tables."""
     built = next((report for report in reports if "versions" in report), None)
-    if built:
-        versions = ", ".join(f"{name} {version}" for name, version in built["versions"].items())
-        lines += ["", f"Versions: {versions}."]
-    return "\n".join(lines) + "\n"
+    return "" if built is None else (
+        "\nVersions: " + ", ".join(f"{name} {version}" for name, version in built["versions"].items()) + ".\n"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the reports, one JSON file a row")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows with it in EXPERIMENT@TOPOLOGY")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with the two markers")
+    parser.add_argument("--roofline", action="store_true", help="the table of the roofline too")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with the markers of the tables")
     parser.add_argument("--again", action="store_true", help="check rows anew that are done")
     args = parser.parse_args()
-    if args.write:
-        check_markers(args.write, NAME)
+    names = [NAME, f"{NAME} roofline"] if args.roofline else [NAME]
+    for name in names if args.write else ():
+        check_markers(args.write, name)
     args.output.mkdir(parents=True, exist_ok=True)
     wanted = [row for row in rows() if args.only in f"{row[0]}@{row[1]}"]
-    made = table([check(args.output, *row, args.again) for row in wanted])
-    if args.write is None:
-        print(made)
-        return
-    write_table(args.write, NAME, made)
+    reports = [check(args.output, *row, args.roofline, args.again) for row in wanted]
+    made = [in_markdown(COLUMNS, list(map(line, reports))) + versions(reports)]
+    if args.roofline:
+        timed = [report for report in reports if report.get("fits")]
+        made.append(in_markdown(ROOFLINE_COLUMNS, list(map(roofline_line, timed))) + versions(timed))
+    for name, table in zip(names, made, strict=True):
+        if args.write is None:
+            print(table)
+        else:
+            write_table(args.write, name, table)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.bundle import Bundle, describe, describe_in_words, export_bundle, with_metrics
+from audiolm_jax.bundle.manifest import PROMPT_NAME
 from audiolm_jax.codec.soundstream import SoundStreamConfig
 from audiolm_jax.errors import UserError
 from audiolm_jax.files.plain_json import from_plain, to_plain
@@ -106,12 +107,12 @@ def test_what_is_exported_is_what_is_loaded(system, tokenizers):
     assert system.stages == tiny_system.STAGES
     assert list(system.stages) == ["semantic", "coarse", "fine"]
     assert (system.codec, system.semantic) == (made.codec, made.semantic)
-    assert system.prompt_path.read_bytes() == b"RIFF"
+    assert system.prompt == (system.path / PROMPT_NAME).read_bytes() == b"RIFF"
     assert system.config_gin == "STEPS = 7\n"
-    for name, params in made.lm_params.items():
-        loaded = system.lm_params[name]
+    for name, model in made.language_models.items():
+        loaded = system.language_models[name].params
         assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {np.dtype(np.float32)}
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), params, loaded)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), model.params, loaded)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -138,7 +139,7 @@ def test_tokens_of_the_unrounded_codec_are_refused(tmp_path):
 
 
 def test_tokenizers_alone_are_a_bundle(tokenizers):
-    assert tokenizers.lm_params == {}
+    assert tokenizers.language_models == {}
     assert tokenizers.stages == {}
     assert "tokenizers only" in describe_in_words(tokenizers)
 

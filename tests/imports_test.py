@@ -59,7 +59,6 @@ EXTRAS_ONLY = (
     "pocketsphinx",
     "torch",
     "transformers",
-    "matplotlib",
     "ai_edge_litert",
 )
 

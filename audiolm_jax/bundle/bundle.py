@@ -163,16 +163,6 @@ class Bundle:
         return (f"the codec of {where} has not passed its examination (step {examination.step}: {found}); what learns "
                 "its tokens will sound no better")
 
-    @property
-    def lm_configs(self) -> dict[str, TransformerConfig]:
-        """Sizes of the language models, by stage name."""
-        return {name: self.language_models[name].config for name in self.stages}
-
-    @property
-    def lm_params(self) -> dict[str, Any]:
-        """Parameters of the language models, by stage name; empty for tokenizers alone."""
-        return {name: self.language_models[name].params for name in self.stages}
-
     @classmethod
     def load(cls, name_or_dir: str | Path) -> "Bundle":
         """Reads a bundle and checks it whole.
@@ -232,11 +222,6 @@ class Bundle:
         _check_fingerprints(bundle, manifest)
         bundle.training_splits  # noqa: B018  refuses a damaged record here rather than in the middle of an evaluation
         return bundle
-
-    @property
-    def prompt_path(self) -> Path | None:
-        """Where the bundle's prompt lies, None if it has none or is in memory."""
-        return self.path / PROMPT_NAME if self.path is not None and self.prompt is not None else None
 
 
 def _read_checked(folder: Path, name: str, manifest: Manifest) -> bytes:

@@ -141,16 +141,6 @@ class KMeansLearner:
         del batch
         return {"clusters": kmeans.Clusters(("vocab", "embed"), None, None)}
 
-    def tokenizer_params(self, state: TrainState) -> dict[str, Any]:
-        """The parameters of the `SemanticTokenizer` that this state has fitted."""
-        statistics = state.collections["statistics"]
-        return {
-            "encoder": state.params["encoder"],
-            "mean": statistics.mean,
-            "std": statistics.std,
-            "centroids": state.collections["clusters"].centroids,
-        }
-
     def _frames(self, state, batch):
         """Features float32[B * T_s, D] and their mask bool [B * T_s]."""
         config = self.tokenizer

@@ -48,11 +48,6 @@ class StreamSlice:
     num_levels: int
     frames_hz: Fraction
 
-    @property
-    def tokens_hz(self) -> Fraction:
-        """Tokens per second before any collapse of repeats."""
-        return self.frames_hz * self.num_levels
-
 
 @dataclasses.dataclass(frozen=True)
 class Stage:

@@ -29,7 +29,7 @@ For those who write a learner:
 
 import functools
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -52,16 +52,6 @@ class Learner(Protocol):
 
     def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
         """Metrics of one held-out batch; deterministic."""
-
-
-class ShardedLearner(Learner, Protocol):
-    """A learner that names the axes of its parameters."""
-
-    def logical_axes(self, batch: Batch) -> Any:
-        """A tree like `init(...).params`, whose leaves are tuples of logical axis names."""
-
-    def collection_axes(self, batch: Batch) -> Any:
-        """A tree like `init(...).collections`, or like a part of it, of such tuples."""
 
 
 def phase_of(learner: Learner, step: int) -> Hashable:

@@ -16,6 +16,7 @@ from audiolm_jax.semantic.perturbation import Perturbation
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.semantic.w2v_bert import features, pad_to_frames
 from audiolm_jax.training.optimization.optimizers import adam
+from tests.semantic.fitted import tokenizer_params
 from tests.semantic.w2v_bert_test import TINY, batch_of, chirps
 
 # Tones last five frames and come at random, so what is to be guessed is shorter than they are.
@@ -130,7 +131,7 @@ def test_k_means_takes_the_encoder_as_that_of_a_w2v_bert(trained):
     fitting = KMeansLearner(tokenizer, lambda: trained[0].params, statistics_steps=1, start_frames=100)
     batch = batch_of(np.random.default_rng(8))
     state = jax.jit(fitting.init)(jax.random.key(0), batch)
-    encoder = fitting.tokenizer_params(state)["encoder"]
+    encoder = tokenizer_params(state)["encoder"]
     assert set(encoder) == {"front_end", "input_projection", "contrastive_stack"}
     samples = chirps(np.random.default_rng(9), 1, 12_800)
     np.testing.assert_allclose(

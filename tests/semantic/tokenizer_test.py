@@ -13,6 +13,7 @@ from audiolm_jax.semantic.kmeans_learner import KMeansLearner
 from audiolm_jax.semantic.learner import W2vBertLearner
 from audiolm_jax.semantic.tokenizer import SemanticTokenizer, SemanticTokenizerConfig
 from audiolm_jax.semantic.w2v_bert import W2vBertConfig, features
+from tests.semantic.fitted import tokenizer_params
 
 ENCODER = W2vBertConfig(
     dim=16,
@@ -70,8 +71,8 @@ def fitted(learner):
 
 
 @pytest.fixture(scope="module")
-def params(learner, fitted):
-    return learner.tokenizer_params(fitted[0])
+def params(fitted):
+    return tokenizer_params(fitted[0])
 
 
 def test_standardisation_equals_numpy_over_the_first_pass(learner, fitted, encoder_params):
@@ -81,7 +82,7 @@ def test_standardisation_equals_numpy_over_the_first_pass(learner, fitted, encod
         rows = np.asarray(features(ENCODER, encoder_params, batch["samples"], batch["num_samples"], CONFIG.layer))
         frames += [row[: -(-n // 640)] for row, n in zip(rows, batch["num_samples"], strict=True)]
     frames = np.concatenate(frames).astype(np.float64)
-    params = learner.tokenizer_params(fitted[0])
+    params = tokenizer_params(fitted[0])
     np.testing.assert_allclose(params["mean"], frames.mean(0), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(params["std"], frames.std(0), rtol=1e-3)
 

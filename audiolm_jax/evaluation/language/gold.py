@@ -16,7 +16,6 @@ from audiolm_jax.data.feed.order import hash_bits
 from audiolm_jax.errors import UserError, brief, shown
 
 SWUGGY, SBLIMP = "swuggy", "sblimp"
-TASKS = (SWUGGY, SBLIMP)
 
 _PAIR_COLUMNS = {SWUGGY: ("id",), SBLIMP: ("type", "subtype", "id")}
 _COLUMNS = {
