@@ -1,7 +1,8 @@
 """Shape and place of every array of every experiment's state, on two meshes of sixteen devices that need not exist.
 
-They are kept in tests/golden/shardings, one file for each experiment in gin/exp, so that a change of a shape, a name or
-a rule shows what it does to all of them. After a change that is meant:
+They are kept in tests/golden/shardings, one file for each experiment in gin/exp, and for those that are meant to be run
+with a setting, so that a change of a shape, a name or a rule shows what it does to all of them. After a change that is
+meant:
 
     python -m tests.parallel.golden_shardings
 """
@@ -17,6 +18,12 @@ from audiolm_jax.parallel.mesh import MESH_AXES
 from audiolm_jax.training.program import make_program
 from tests.gin.gin_files_test import EXPERIMENTS, load
 
+# Experiments, with the settings that docs/training.md names for other chips and depths.
+STAGES = ("semantic", "coarse", "fine")
+NAMES = sorted(
+    [*EXPERIMENTS, *(f"{stage}_librilight_paper {setting}" for stage in STAGES
+                     for setting in ("NUM_LAYERS=24", "REMAT=none"))]
+)  # fmt: skip
 FOLDER = Path(__file__).parents[1] / "golden" / "shardings"
 DEVICES = 16
 MESHES = {"fsdp=16": (1, 16, 1), "data=2 fsdp=4 tensor=2": (2, 4, 2)}
@@ -24,9 +31,10 @@ MESHES = {"fsdp=16": (1, 16, 1), "data=2 fsdp=4 tensor=2": (2, 4, 2)}
 
 def program_of(name, shape):
     """The program of an experiment; where its batch is not for sixteen devices, with a batch of sixteen."""
-    experiment = load(name)[0]
+    name, *settings = name.split()
+    experiment = load(name, *settings)[0]
     if experiment.feed.batch_shapes()[next(iter(experiment.feed.batch_shapes()))].shape[0] % DEVICES:
-        experiment = load(name, f"BATCH_SIZE={DEVICES}")[0]
+        experiment = load(name, *settings, f"BATCH_SIZE={DEVICES}")[0]
     mesh = AbstractMesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
     feed = experiment.feed
     return make_program(experiment.learner, feed.batch_shapes(), feed.eval_batch_shapes(), mesh, seed=0)
@@ -55,7 +63,7 @@ def describe(name):
 def describe_all():
     """Experiment to description; one that equals an earlier one only says so."""
     described, first = {}, {}
-    for name in EXPERIMENTS:
+    for name in NAMES:
         text = json.dumps(full := describe(name))
         described[name] = {"same_as": first[text]} if text in first else full
         first.setdefault(text, name)

@@ -4,15 +4,14 @@ import json
 
 import pytest
 
-from tests.gin.gin_files_test import EXPERIMENTS
-from tests.parallel.golden_shardings import DEVICES, FOLDER, MESHES, describe
+from tests.parallel.golden_shardings import DEVICES, FOLDER, MESHES, NAMES, describe
 
 
 def test_there_is_a_golden_file_for_every_experiment():
-    assert sorted(path.stem for path in FOLDER.glob("*.json")) == EXPERIMENTS
+    assert sorted(path.stem for path in FOLDER.glob("*.json")) == NAMES
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_shapes_and_shardings_are_the_golden_ones(name):
     golden = json.loads((FOLDER / f"{name}.json").read_text())
     if "same_as" in golden:
@@ -22,7 +21,7 @@ def test_shapes_and_shardings_are_the_golden_ones(name):
     assert now == golden
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_fsdp_leaves_a_device_little_more_than_its_share(name):
     golden = json.loads((FOLDER / f"{name}.json").read_text())
     golden = json.loads((FOLDER / f"{golden['same_as']}.json").read_text()) if "same_as" in golden else golden
