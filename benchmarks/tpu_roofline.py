@@ -32,6 +32,7 @@ from audiolm_jax.check.memory import Buffer, largest
 from audiolm_jax.check.report import StepReport
 from audiolm_jax.check.steps import Step
 from audiolm_jax.errors import UserError
+from audiolm_jax.parallel.topology import parse_topology
 
 COLUMNS = ("step", "GFLOP/chip", "HBM GB/chip", "ms", "MFU", "ms if all overlaps", "compiler's ms")
 SENT_COLUMNS = ("step", "collective", "count", "MB in", "MB ICI", "MB DCN", "ms")
@@ -130,9 +131,9 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="the report of `audiolm check` with these times")
     args = parser.parse_args()
     try:
-        setup = set_up(args.experiment, args.topology, args.slices, args.overrides, train_only=args.train_only)
-        if setup.chip is None:
+        if parse_topology(args.topology, args.slices).generation not in LINKS:
             raise UserError(f"no rates are published for {args.topology}; name a TPU topology")
+        setup = set_up(args.experiment, args.topology, args.slices, args.overrides, train_only=args.train_only)
         reports, times = [], []
         for step in setup.steps:
             measured, compiled = measure(step, setup, tell_on_stderr)
