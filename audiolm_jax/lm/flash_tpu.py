@@ -24,200 +24,16 @@ copies by k. Their gradient is summed in VMEM over blocks and batch, rolled back
 per group. The far entry's gradient is minus the sum of all others, because a softmax's gradient sums to zero.
 """
 
-import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from audiolm_jax.errors import UserError
-from audiolm_jax.lm.attention import MASKED, nearer_bias, nearer_bias_gradient
-
-LANES = 128
-# The smallest VMEM a core is given by default is 16 MiB (v4, v5e); tiles, their gradients and the query gradient of a
-# whole sequence must leave room for the blocks in flight and the temporaries of a tile.
-MOST_KEPT_VMEM_BYTES = 9 * 2**20
-BLOCKS = (384, 256, 128)
-# What a grid step costs, in score elements: about a third of a microsecond.
-STEP_ELEMENTS = 40_000
-
-
-@dataclasses.dataclass(frozen=True)
-class _Tiling:
-    """How [B, S, H * K] is cut.
-
-    Attributes:
-        batch, heads: B, H.
-        head_dim: K, padded where no number of heads fills the lanes.
-        group: heads of one grid step.
-        block: positions of a block.
-        count: blocks of the padded sequence.
-        near: tiles next to the diagonal, itself included, that have a bias.
-        cell: what tiles of bias are put together from, a divisor of `block`.
-        near_cells: like `near`, of cells.
-    """
-
-    batch: int
-    heads: int
-    head_dim: int
-    group: int
-    block: int
-    count: int
-    near: int
-    cell: int
-    near_cells: int
-
-    @property
-    def groups(self) -> int:
-        return self.heads // self.group
-
-    @property
-    def length(self) -> int:
-        return self.block * self.count
-
-    @property
-    def lanes(self) -> int:
-        return self.group * self.head_dim
-
-    def head(self, index: int) -> slice:
-        """Lanes of head `index` of a group."""
-        return slice(index * self.head_dim, (index + 1) * self.head_dim)
-
-
-def _near(distances: int, size: int) -> int:
-    """How many tiles of `size`, counted from the diagonal, hold a distance before the last, where the far bias begins.
-
-    Tile d holds the distances d * size - size + 1 .. d * size + size - 1.
-    """
-    return max(1, -(-(distances - 1 + size - 1) // size))
-
-
-def _kept_bytes(group: int, head_dim: int, block: int, count: int, near: int) -> int:
-    return 4 * group * (2 * near * block * block + count * block * head_dim)
-
-
-def _tiling(shape: tuple[int, ...], bias_shape: tuple[int, int], block: int | None) -> _Tiling:
-    """The cut of q's shape [B, S, H * K]; the block that makes the least work if none is given.
-
-    Raises:
-        UserError: nothing fits into VMEM.
-    """
-    batch, length, width = shape
-    heads, distances = bias_shape
-    head_dim = width // heads
-    whole = (size for size in range(1, heads + 1) if heads % size == 0 and size * head_dim % LANES == 0)
-    group = next(whole, heads if heads == 1 or heads * head_dim <= LANES else 1)
-    if group == 1 < heads:
-        # No number of heads fills registers: each gets lanes of its own.
-        head_dim = -(-head_dim // LANES) * LANES
-    choices = []
-    for size in BLOCKS if block is None else (block,):
-        count = -(-length // size)
-        near, cell = min(count, _near(distances, size)), LANES if size % LANES == 0 else size
-        if block is not None or _kept_bytes(group, head_dim, size, count, near) <= MOST_KEPT_VMEM_BYTES:
-            work = count * (count + 1) // 2 * (group * size * size + STEP_ELEMENTS)
-            near_cells = min(count * size // cell, _near(distances, cell))
-            choices.append((work, _Tiling(batch, heads, head_dim, group, size, count, near, cell, near_cells)))
-    if not choices:
-        raise UserError(
-            f"a sequence of {length} tokens with {distances} distances of relative bias is too long for the TPU "
-            "attention kernel; set ATTENTION to 'xla'"
-        )
-    return min(choices, key=lambda choice: choice[0])[1]
-
-
-def _tiles(tiling: _Tiling, by_key: bool) -> tuple[jax.Array, jax.Array]:
-    """int32[T] query block and int32[T] key block of every grid step."""
-    pairs = [(query, key) for query in range(tiling.count) for key in range(query + 1)]
-    if by_key:
-        pairs.sort(key=lambda pair: pair[::-1])
-    return tuple(jnp.asarray(np.array(pairs, np.int32)[:, axis]) for axis in (0, 1))
-
-
-def _padded(x: jax.Array, tiling: _Tiling) -> jax.Array:
-    """[B, S, H * K] to [B, whole blocks, H * padded K]."""
-    batch, length, width = x.shape
-    extra = tiling.head_dim - width // tiling.heads
-    if extra:
-        x = jnp.pad(x.reshape(batch, length, tiling.heads, -1), ((0, 0), (0, 0), (0, 0), (0, extra)))
-    return jnp.pad(x.reshape(batch, length, -1), ((0, 0), (0, tiling.length - length), (0, 0)))
-
-
-def _cut(x: jax.Array, tiling: _Tiling, shape: tuple[int, int, int]) -> jax.Array:
-    """The inverse of `_padded`."""
-    batch, length, width = shape
-    x = x[:, :length]
-    if x.shape != shape:
-        x = x.reshape(batch, length, tiling.heads, -1)[..., : width // tiling.heads]
-    return x.reshape(shape)
-
-
-def _per_query(x: jax.Array, tiling: _Tiling) -> jax.Array:
-    """float32[B, H, S] to float32[B, groups, group, whole blocks]."""
-    x = jnp.pad(x, ((0, 0), (0, 0), (0, tiling.length - x.shape[2])))
-    return x.reshape(tiling.batch, tiling.groups, tiling.group, tiling.length)
-
-
-def _bias_rows(bias: jax.Array, tiling: _Tiling) -> jax.Array:
-    """float32[H, D] to float32[groups, group, (near_cells + 1) * cell], of distances from -cell on; masked below 0."""
-    nearer = nearer_bias(bias, tiling.near_cells * tiling.cell)
-    rows = jnp.pad(nearer, ((0, 0), (tiling.cell, 0)), constant_values=MASKED)
-    return rows.reshape(tiling.groups, tiling.group, -1)
-
-
-def _shear(x: jax.Array, back: bool) -> jax.Array:
-    """Rolls row r of [n, m] right by r places, or left: by powers of two, as v4 has no rotation with a stride."""
-    row = jax.lax.broadcasted_iota(jnp.int32, x.shape, 0)
-    step = 1
-    while step < x.shape[0]:
-        x = jnp.where((row & step) != 0, pltpu.roll(x, x.shape[1] - step if back else step, 1), x)
-        step *= 2
-    return x
-
-
-def _cells_by_distance(tiling: _Tiling) -> dict[int, list[tuple[int, slice, slice]]]:
-    """Near tiles cut into cells: (tile, its keys, its queries) of every cell, by the distance of the cell's corner.
-
-    The distance is in cells; it is negative where the cell lies in the future.
-    """
-    cells = {}
-    per_side = tiling.block // tiling.cell
-    for tile in range(tiling.near):
-        for down in range(per_side):
-            for across in range(per_side):
-                keys, queries = (slice(at * tiling.cell, (at + 1) * tiling.cell) for at in (down, across))
-                cells.setdefault(tile * per_side + across - down, []).append((tile, keys, queries))
-    return cells
-
-
-def _make_tiles(tiling: _Tiling, rows_ref, tiles_ref):
-    """tiles[h, d, k, q] = bias of distance d * block + q - k."""
-    cell = tiling.cell
-    for head in range(tiling.group):
-        for distance, places in _cells_by_distance(tiling).items():
-            if 0 <= distance < tiling.near_cells:
-                row = rows_ref[head : head + 1, distance * cell : (distance + 2) * cell]
-                made = _shear(jnp.broadcast_to(row, (cell, 2 * cell)), back=False)[:, cell:]
-            else:
-                made = jnp.full((cell, cell), MASKED if distance < 0 else 0.0, jnp.float32)
-            for tile, keys, queries in places:
-                tiles_ref[head, tile, keys, queries] = made
-
-
-def _sum_tiles(tiling: _Tiling, d_tiles_ref, d_rows_ref):
-    """The transposition of `_make_tiles`."""
-    cell = tiling.cell
-    d_rows_ref[...] = jnp.zeros_like(d_rows_ref)
-    for head in range(tiling.group):
-        for distance, places in _cells_by_distance(tiling).items():
-            if 0 <= distance < tiling.near_cells:
-                d_made = sum(d_tiles_ref[head, tile, keys, queries] for tile, keys, queries in places)
-                wide = jnp.concatenate([jnp.zeros_like(d_made), d_made], axis=1)
-                column_sums = jnp.sum(_shear(wide, back=True), axis=0, keepdims=True)
-                d_rows_ref[head : head + 1, distance * cell : (distance + 2) * cell] += column_sums
+from audiolm_jax.lm.attention import MASKED, nearer_bias_gradient
+from audiolm_jax.lm.flash_tpu_bias import bias_rows, make_tiles, sum_tiles
+from audiolm_jax.lm.flash_tpu_tiling import Tiling, cut, padded, per_query, tiles_in_order, tiling_of
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:
@@ -229,7 +45,7 @@ def _scores(keys: jax.Array, queries: jax.Array) -> jax.Array:
     return jax.lax.dot_general(keys, queries, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
 
 
-def _near_or_far(tiling: _Tiling, distance: jax.Array, tiles_ref, step):
+def _near_or_far(tiling: Tiling, distance: jax.Array, tiles_ref, step):
     """Runs step(bias of a head: index -> [k, q] or None)."""
     pl.when(distance < tiling.near)(lambda: step(lambda head: tiles_ref[head, distance]))
     pl.when(distance >= tiling.near)(lambda: step(None))
@@ -241,7 +57,7 @@ def _forward_kernel(
 ):  # fmt: skip
     row, tile = pl.program_id(1), pl.program_id(2)
     query, key = query_block[tile], key_block[tile]
-    pl.when((row == 0) & (tile == 0))(lambda: _make_tiles(tiling, rows_ref, tiles_ref))
+    pl.when((row == 0) & (tile == 0))(lambda: make_tiles(tiling, rows_ref, tiles_ref))
 
     @pl.when(key == 0)
     def _():
@@ -284,7 +100,7 @@ def _backward_kernel(
 
     @pl.when((row == 0) & (tile == 0))
     def _():
-        _make_tiles(tiling, rows_ref, tiles_ref)
+        make_tiles(tiling, rows_ref, tiles_ref)
         d_tiles_ref[...] = jnp.zeros_like(d_tiles_ref)
 
     @pl.when(key == 0)
@@ -326,10 +142,10 @@ def _backward_kernel(
 
     @pl.when((row == tiling.batch - 1) & (tile == pl.num_programs(2) - 1))
     def _():
-        _sum_tiles(tiling, d_tiles_ref, d_rows_ref)
+        sum_tiles(tiling, d_tiles_ref, d_rows_ref)
 
 
-def _specs(tiling: _Tiling) -> tuple[pl.BlockSpec, ...]:
+def _specs(tiling: Tiling) -> tuple[pl.BlockSpec, ...]:
     """Blocks at the query, at the key, a query's scalars, a group's bias."""
     by_query = pl.BlockSpec(
         (None, tiling.block, tiling.lanes), lambda group, row, tile, query, key: (row, query[tile], group)
@@ -346,11 +162,11 @@ def _specs(tiling: _Tiling) -> tuple[pl.BlockSpec, ...]:
     return by_query, by_key, scalars, bias
 
 
-def _like(x: jax.Array, tiling: _Tiling) -> jax.ShapeDtypeStruct:
+def _like(x: jax.Array, tiling: Tiling) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((tiling.batch, tiling.length, tiling.heads * tiling.head_dim), x.dtype)
 
 
-def _cost(tiling: _Tiling, products: int, arrays: int, dtype: jnp.dtype) -> pl.CostEstimate:
+def _cost(tiling: Tiling, products: int, arrays: int, dtype: jnp.dtype) -> pl.CostEstimate:
     """For XLA's schedule: `products` of matrices per tile, `arrays` [B, S, H * K] that are read or written."""
     scores = tiling.batch * tiling.heads * tiling.block**2 * (tiling.count * (tiling.count + 1) // 2)
     array_bytes = tiling.batch * tiling.length * tiling.heads * tiling.head_dim * dtype.itemsize
@@ -360,7 +176,7 @@ def _cost(tiling: _Tiling, products: int, arrays: int, dtype: jnp.dtype) -> pl.C
 
 
 def _call(kernel, name, tiling, by_key, in_specs, out_specs, out_shape, scratch_shapes, cost, interpret):
-    tiles = _tiles(tiling, by_key)
+    tiles = tiles_in_order(tiling, by_key)
     call = pl.pallas_call(
         functools.partial(kernel, tiling),
         grid_spec=pltpu.PrefetchScalarGridSpec(
@@ -396,7 +212,7 @@ def forward(q, k, v, bias, *, block: int | None = None, interpret: bool = False)
     Raises:
         UserError: the sequence does not fit into VMEM.
     """
-    tiling = _tiling(q.shape, bias.shape, block)
+    tiling = tiling_of(q.shape, bias.shape, block)
     by_query, by_key, scalars, bias_spec = _specs(tiling)
     call = _call(
         _forward_kernel, "distance_attention_forward", tiling, by_key=False,
@@ -415,19 +231,19 @@ def forward(q, k, v, bias, *, block: int | None = None, interpret: bool = False)
         cost=_cost(tiling, products=2, arrays=4, dtype=q.dtype),
         interpret=interpret,
     )  # fmt: skip
-    out, log_sum = call(_bias_rows(bias, tiling), *(_padded(x, tiling) for x in (q, k, v)))
+    out, log_sum = call(bias_rows(bias, tiling), *(padded(x, tiling) for x in (q, k, v)))
     length = q.shape[1]
-    return _cut(out, tiling, q.shape), log_sum.reshape(tiling.batch, tiling.heads, -1)[:, :, :length]
+    return cut(out, tiling, q.shape), log_sum.reshape(tiling.batch, tiling.heads, -1)[:, :, :length]
 
 
 def backward(
     q, k, v, bias, out, log_sum, d_out, *, block: int | None = None, interpret: bool = False
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Gradients of `forward`'s q, k, v and bias from its arguments, its results and the gradient of `out`."""
-    tiling = _tiling(q.shape, bias.shape, block)
+    tiling = tiling_of(q.shape, bias.shape, block)
     by_query, by_key, scalars, bias_spec = _specs(tiling)
     tiles = pltpu.VMEM((tiling.group, tiling.near, tiling.block, tiling.block), jnp.float32)
-    rows = _bias_rows(bias, tiling)
+    rows = bias_rows(bias, tiling)
     call = _call(
         _backward_kernel, "distance_attention_backward", tiling, by_key=True,
         in_specs=[bias_spec, by_query, by_key, by_key, by_query, scalars, scalars],
@@ -448,7 +264,7 @@ def backward(
     products = d_out.astype(jnp.float32) * out.astype(jnp.float32)
     delta = jnp.sum(products.reshape(tiling.batch, length, tiling.heads, -1), axis=-1).transpose(0, 2, 1)
     *d_qkv, d_rows = call(
-        rows, *(_padded(x, tiling) for x in (q, k, v, d_out)), _per_query(log_sum, tiling), _per_query(delta, tiling)
+        rows, *(padded(x, tiling) for x in (q, k, v, d_out)), per_query(log_sum, tiling), per_query(delta, tiling)
     )
     d_nearer = d_rows.reshape(tiling.heads, -1)[:, tiling.cell :]
-    return *(_cut(x, tiling, q.shape) for x in d_qkv), nearer_bias_gradient(d_nearer, bias.shape[1])
+    return *(cut(x, tiling, q.shape) for x in d_qkv), nearer_bias_gradient(d_nearer, bias.shape[1])
