@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import librosa
 import numpy as np
 
 from audiolm_jax.parallel.rows import by_rows
@@ -25,6 +24,8 @@ def mel_filters(
     A filter that falls between two bins of a short FFT would be empty; it takes the bin nearest to its centre instead,
     so every mel channel carries signal at every window length (SoundStream uses 64 mels with a window of 64 samples).
     """
+    import librosa  # here, because it takes as long to import as JAX, and not every command computes a spectrum
+
     high_hz = high_hz or sample_rate_hz / 2
     filters = librosa.filters.mel(
         sr=sample_rate_hz, n_fft=fft_samples, n_mels=num_mels, fmin=low_hz, fmax=high_hz, htk=True, norm=None

@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from etils import epath
+from typing import TYPE_CHECKING
 
 from audiolm_jax.errors import UserError
-from audiolm_jax.files.object_storage import check_access, is_remote
+from audiolm_jax.files.object_storage import check_access, is_remote, remote_path
+
+if TYPE_CHECKING:
+    from etils import epath
 
 # What libsndfile decodes, by the names that such files have.
 AUDIO_SUFFIXES = (
@@ -51,7 +53,7 @@ class AudioFolder:
         foreign: number of files by suffix that are audio of a kind that is not read.
     """
 
-    folder: Path | epath.Path
+    folder: "Path | epath.Path"
     files: tuple[Path, ...]
     links: tuple[Path, ...] = ()
     passed_over: tuple[PassedOver, ...] = ()
@@ -95,13 +97,13 @@ def find_audio(folder: str | os.PathLike, suffixes: Sequence[str]) -> AudioFolde
         UserError: there is no such folder, or it cannot be listed.
     """
     check_access(folder)
-    folder = epath.Path(folder) if is_remote(folder) else Path(folder)
+    folder = remote_path(folder) if is_remote(folder) else Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give a folder that holds audio files")
     return _find_remote(folder, suffixes) if is_remote(folder) else _Search(folder, suffixes).found()
 
 
-def _find_remote(folder: epath.Path, suffixes: Sequence[str]) -> AudioFolder:
+def _find_remote(folder: "epath.Path", suffixes: Sequence[str]) -> AudioFolder:
     """On object storage, where there are neither links nor names that are not UTF-8."""
     files: list[epath.Path] = []
     foreign: collections.Counter[str] = collections.Counter()

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from etils import epath
-
 from audiolm_jax.errors import UserError, first_line
-from audiolm_jax.files.object_storage import check_access, is_remote
+from audiolm_jax.files.object_storage import check_access, is_remote, remote_path
 
 
 class Source:
@@ -140,7 +138,7 @@ def _checked(source: Source) -> Source:
 
 def _remote_bytes(path) -> bytes:
     check_access(path)
-    remote = epath.Path(path)
+    remote = remote_path(path)
     try:
         if remote.is_dir():
             raise UserError(f"{path} is a folder; name one audio file")

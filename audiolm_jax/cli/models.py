@@ -2,6 +2,7 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 
 from audiolm_jax.cli import arguments
 from audiolm_jax.errors import UserError
@@ -116,22 +117,15 @@ def add_bundle(parser) -> None:
 
 def bundle(args: Namespace) -> int:
     """Puts work directories together as a bundle."""
+    stages = {name: getattr(args, name) for name in STAGES if getattr(args, name)}
+    classifiers = {name: getattr(args, name) for name in CLASSIFIERS if getattr(args, name)}
+    _check_bundle_parts(args, stages, classifiers)
+
     from audiolm_jax.bundle import describe_in_words
     from audiolm_jax.bundle.workdirs import add_classifiers, export_system, export_tokenizers
 
-    stages = {name: getattr(args, name) for name in STAGES if getattr(args, name)}
-    classifiers = {name: getattr(args, name) for name in CLASSIFIERS if getattr(args, name)}
-    if sum(source is not None for source in (args.tokenizers, args.codec, args.system)) != 1:
-        raise UserError(
-            "give --codec and --kmeans for a bundle of tokenizers, --tokenizers and stages for a system, or --system "
-            "and classifiers to add them"
-        )
+    _check_bundle_output(args)
     if args.codec is not None:
-        if not (args.kmeans and args.name):
-            raise UserError("with --codec give --kmeans and --name too, and --licence where a part was trained here")
-        if stages or classifiers or args.prompt:
-            raise UserError("stages, classifiers and --prompt go with --tokenizers: make a bundle of these first")
-        _check_bundle_output(args)
         made = export_tokenizers(
             args.output,
             args.codec,
@@ -143,14 +137,7 @@ def bundle(args: Namespace) -> int:
             weight_dtype=args.weight_dtype,
             overwrite=args.overwrite,
         )
-        print(describe_in_words(made))
-        return 0
-    if args.kmeans or args.w2v_bert or args.licence or args.data:
-        raise UserError("--kmeans, --w2v_bert, --licence and --data are given when the tokenizers are made")
-    if args.tokenizers is not None:
-        if not stages:
-            raise UserError("give at least one of --semantic, --coarse and --fine with --tokenizers")
-        _check_bundle_output(args)
+    elif args.tokenizers is not None:
         made = export_system(
             args.output,
             args.tokenizers,
@@ -162,12 +149,29 @@ def bundle(args: Namespace) -> int:
             classifier_workdirs=classifiers,
         )
     else:
-        if not classifiers or stages or args.prompt or args.name:
-            raise UserError("with --system give --detector, --speaker or both, and nothing else")
-        _check_bundle_output(args)
         made = add_classifiers(args.output, args.system, classifiers, args.overwrite)
     print(describe_in_words(made))
     return 0
+
+
+def _check_bundle_parts(args: Namespace, stages: Mapping[str, str], classifiers: Mapping[str, str]) -> None:
+    """Refuses parts that do not go together."""
+    if sum(source is not None for source in (args.tokenizers, args.codec, args.system)) != 1:
+        raise UserError(
+            "give --codec and --kmeans for a bundle of tokenizers, --tokenizers and stages for a system, or --system "
+            "and classifiers to add them"
+        )
+    if args.codec is not None:
+        if not (args.kmeans and args.name):
+            raise UserError("with --codec give --kmeans and --name too, and --licence where a part was trained here")
+        if stages or classifiers or args.prompt:
+            raise UserError("stages, classifiers and --prompt go with --tokenizers: make a bundle of these first")
+    elif args.kmeans or args.w2v_bert or args.licence or args.data:
+        raise UserError("--kmeans, --w2v_bert, --licence and --data are given when the tokenizers are made")
+    elif args.tokenizers is not None and not stages:
+        raise UserError("give at least one of --semantic, --coarse and --fine with --tokenizers")
+    elif args.system is not None and (not classifiers or stages or args.prompt or args.name):
+        raise UserError("with --system give --detector, --speaker or both, and nothing else")
 
 
 def _check_bundle_output(args: Namespace) -> None:

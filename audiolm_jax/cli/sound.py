@@ -56,20 +56,25 @@ def add_generate(parser) -> None:
 
 def generate(args: Namespace) -> int:
     """Writes the samples, and the page if one is asked for."""
-    from audiolm_jax.audio import check_output_suffix, encode_for, read_audio
-    from audiolm_jax.bundle import Bundle
-    from audiolm_jax.generation.pipeline import AudioLM, Request
-    from audiolm_jax.page.listening_page import generation_page
-
     if args.mode != "unconditional" and args.prompt is None:
         raise UserError(f"mode {args.mode} needs a prompt; give --prompt FILE, or --mode unconditional")
+
+    from audiolm_jax.audio import check_output_suffix, encode_for, read_audio
+
     # What can be refused is refused before minutes are spent.
     sounds = [check_output_suffix(path) for path in _numbered(Path(args.output), args.num_samples)]
     pages = [Path(args.page)] if args.page else []
     files = [*sounds, *pages, *([args.json] if args.json not in (None, "-") else [])]
     outputs.check_files(files, arguments.inputs(args))
+    prompt = None if args.prompt is None else read_audio(args.prompt)
+
+    # Not before, because they take seconds to import.
+    from audiolm_jax.bundle import Bundle
+    from audiolm_jax.generation.pipeline import AudioLM, Request
+    from audiolm_jax.page.listening_page import generation_page
+
     request = Request(
-        prompt=None if args.prompt is None else read_audio(args.prompt),
+        prompt=prompt,
         mode=args.mode,
         prompt_seconds=args.prompt_seconds,
         seconds=args.seconds,
@@ -150,18 +155,22 @@ def add_codec(parser) -> None:
 
 def codec(args: Namespace) -> int:
     """Encodes, decodes, and tells how well and how fast."""
+    from audiolm_jax.audio import Waveform, check_output_suffix, encode_for, read_audio, read_header
+
+    output = check_output_suffix(args.output)
+    files = [output, *([args.json] if args.json not in (None, "-") else [])]
+    outputs.check_files(files, arguments.inputs(args))
+    read_header(args.input)
+
+    # Not before, because they take seconds to import.
     import numpy as np
 
-    from audiolm_jax.audio import Waveform, check_output_suffix, encode_for, read_audio
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.codec.chunked import DEFAULT_CHUNK_SECONDS, decode_chunked, encode_chunked
     from audiolm_jax.evaluation.sound.signal_quality import si_sdr_db
     from audiolm_jax.pretrained.files.imported_model import is_imported
     from audiolm_jax.pretrained.loaded import LoadedCodec, load
 
-    output = check_output_suffix(args.output)
-    files = [output, *([args.json] if args.json not in (None, "-") else [])]
-    outputs.check_files(files, arguments.inputs(args))
     if is_imported(args.bundle):
         imported = load(args.bundle)
         if not isinstance(imported, LoadedCodec):

@@ -24,6 +24,10 @@ def add_train(parser) -> None:
 
 def train(args: Namespace) -> int:
     """Trains what a gin file describes."""
+    from audiolm_jax.training.macros.configuration import find
+
+    find(args.experiment)  # a name that is not known is told before seconds of imports
+
     from audiolm_jax.parallel import hosts
     from audiolm_jax.training.experiment import train
 
@@ -58,6 +62,10 @@ def add_check(parser) -> None:
 
 def check(args: Namespace) -> int:
     """Compiles a training for devices that need not be there, and tells what it needs of them."""
+    from audiolm_jax.training.macros.configuration import find
+
+    find(args.experiment)  # as above
+
     from audiolm_jax.check.check import check
 
     report = check(args.experiment, args.topology, args.slices, args.overrides, args.data, args.train_only)

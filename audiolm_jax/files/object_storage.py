@@ -6,10 +6,12 @@
 import os
 import tempfile
 from pathlib import Path
-
-from etils import epath
+from typing import TYPE_CHECKING
 
 from audiolm_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from etils import epath
 
 SCHEMES = ("gs://", "s3://", "az://")
 
@@ -19,9 +21,16 @@ def is_remote(path: str | os.PathLike) -> bool:
     return os.fspath(path).startswith(SCHEMES)
 
 
-def any_path(path: str | os.PathLike) -> Path | epath.Path:
+def remote_path(path: str | os.PathLike) -> "epath.Path":
+    """A path of etils.epath, whose import takes longer than all that most commands do before their work."""
+    from etils import epath
+
+    return epath.Path(path)
+
+
+def any_path(path: str | os.PathLike) -> "Path | epath.Path":
     """An absolute path of either kind."""
-    return epath.Path(path) if is_remote(path) else Path(path).absolute()
+    return remote_path(path) if is_remote(path) else Path(path).absolute()
 
 
 def check_access(folder: str | os.PathLike) -> None:
@@ -33,7 +42,7 @@ def check_access(folder: str | os.PathLike) -> None:
     if not is_remote(folder):
         return
     try:
-        epath.Path(folder).exists()
+        remote_path(folder).exists()
     except Exception as error:  # noqa: BLE001 (every one of the libraries has errors of its own)
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{os.fspath(folder)} cannot be reached: {reason}") from error
@@ -48,7 +57,8 @@ def fetch_folder(folder: str | os.PathLike) -> Path:
     if not is_remote(folder):
         return Path(folder)
     check_access(folder)
-    files = [path for path in epath.Path(folder).iterdir() if path.is_file()] if epath.Path(folder).is_dir() else []
+    remote = remote_path(folder)
+    files = [path for path in remote.iterdir() if path.is_file()] if remote.is_dir() else []
     if not files:
         raise UserError(f"{os.fspath(folder)} is not there, or holds no files")
     copy = Path(tempfile.mkdtemp(prefix="audiolm-"))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, deserialize
@@ -96,7 +96,8 @@ def encode(flat: dict[str, np.ndarray]) -> bytes:
 
 def decode(data: bytes, where: str) -> dict[str, Any]:
     """Nested dictionaries of JAX arrays, floating-point ones as float32; raises UserError as `decode_numpy`."""
-    return unflatten({name: jnp.asarray(array) for name, array in flatten(decode_numpy(data, where)).items()})
+    # All at once: one by one, JAX compiles a program for every shape, which takes a second for a whole system.
+    return jax.device_put(decode_numpy(data, where))
 
 
 def decode_numpy(data: bytes, where: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Folders on object storage, for which a local folder stands here: what is listed, read, written and fetched."""
 
 import pytest
+from etils import epath
 
 from audiolm_jax.data.corpora.corpora import FolderCorpus
 from audiolm_jax.errors import UserError
@@ -21,7 +22,7 @@ def test_what_cannot_be_reached_is_told_in_one_line(monkeypatch):
     def refuse(self):
         raise RuntimeError("no\ncredentials")
 
-    monkeypatch.setattr(object_storage.epath.Path("/").__class__, "exists", refuse)
+    monkeypatch.setattr(epath.Path("/").__class__, "exists", refuse)
     with pytest.raises(UserError, match="gs://bucket/x cannot be reached: no credentials"):
         check_access("gs://bucket/x")
 

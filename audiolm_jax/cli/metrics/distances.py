@@ -1,5 +1,8 @@
 """How far sounds are from others: `audiolm eval visqol`, `codec`, `fad`, `ladder`, `speaker` and `detector`."""
 
+import dataclasses
+from pathlib import Path
+
 from audiolm_jax.cli import arguments
 from audiolm_jax.errors import UserError
 
@@ -13,7 +16,7 @@ def add_visqol(parser) -> None:
 
 
 def visqol(args):
-    """The measurement."""
+    """The measurement of `audiolm eval visqol`."""
     from audiolm_jax.evaluation.pairs import measure
 
     return measure(args.reference, args.degraded, args.mapping, args.seed)
@@ -51,16 +54,15 @@ def codec(args):
     Raises:
         UserError: flags that do not go together, or nothing is held out.
     """
-    from pathlib import Path
+    if args.asr is not None and args.output is None:
+        raise UserError("--output is missing: the folder where the decoded recordings go, and what was heard in them")
+    if args.asr is None and args.output is not None:
+        raise UserError("--output goes with --asr; without it nothing but figures is made")
 
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation.heldout import heldout_claim, with_claim
     from audiolm_jax.evaluation.sound import codec_fidelity, codec_words
 
-    if args.asr is not None and args.output is None:
-        raise UserError("--output is missing: the folder where the decoded recordings go, and what was heard in them")
-    if args.asr is None and args.output is not None:
-        raise UserError("--output goes with --asr; without it nothing but figures is made")
     recogniser = None if args.asr is None else _recogniser(args.asr)
     bundle, data = Bundle.load(args.bundle), arguments.data_of(args)
     claim = heldout_claim(bundle, data).required()
@@ -97,9 +99,7 @@ def add_fad(parser) -> None:
 
 
 def fad(args):
-    """The measurement."""
-    import dataclasses
-
+    """The measurement of `audiolm eval fad`."""
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation.recordings import find_recordings
     from audiolm_jax.evaluation.sound.embeddings import embed_recordings, holds_embeddings, read_embeddings
@@ -137,9 +137,6 @@ def add_ladder(parser) -> None:
 
 def ladder(args):
     """The measurement, of samples that are made where they are not there yet."""
-    import dataclasses
-    from pathlib import Path
-
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation.generated import ladder
     from audiolm_jax.evaluation.generated.samples import SampleSettings, choose_recordings, make_samples
@@ -182,19 +179,21 @@ def add_speaker(parser) -> None:
 
 
 def speaker(args):
-    """The measurement."""
+    """The measurement of `audiolm eval speaker`."""
+    pairs = args.reference or args.compare
+    if pairs and (args.data or not (args.reference and args.compare)):
+        raise UserError("give --reference and --compare together, and no --data with them")
+    if not pairs and not (args.data and args.output and args.classifier):
+        raise UserError("give --data, --classifier and --output, or --reference and --compare for similarity alone")
+
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation.voice import speaker
     from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
 
     classifier = None if args.classifier is None else TrainedClassifier.load(args.classifier)
-    if args.reference or args.compare:
-        if args.data or not (args.reference and args.compare):
-            raise UserError("give --reference and --compare together, and no --data with them")
+    if pairs:
         embedder = classifier or TrainedClassifier.from_bundle(Bundle.load(args.bundle), "speaker")
         return speaker.compare(embedder, args.reference, args.compare, args.seed)
-    if not (args.data and args.output and classifier):
-        raise UserError("give --data, --classifier and --output, or --reference and --compare for similarity alone")
     return _measure_samples(args, classifier)
 
 
@@ -247,7 +246,12 @@ def add_detector(parser) -> None:
 
 
 def detector(args):
-    """The measurement."""
+    """The measurement of `audiolm eval detector`."""
+    if bool(args.files) == bool(args.data):
+        raise UserError("give files, for a probability each, or --data, for the detector's accuracy")
+    if args.data and not args.output:
+        raise UserError("with --data give --output, a folder for the recordings that are made")
+
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation.generated.samples import (
         CONTINUATION,
@@ -260,10 +264,6 @@ def detector(args):
     from audiolm_jax.evaluation.voice import detector
     from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
 
-    if bool(args.files) == bool(args.data):
-        raise UserError("give files, for a probability each, or --data, for the detector's accuracy")
-    if args.data and not args.output:
-        raise UserError("with --data give --output, a folder for the recordings that are made")
     bundle = None if args.detector and args.files else Bundle.load(args.bundle)
     if args.detector:
         network = TrainedClassifier.load(args.detector)

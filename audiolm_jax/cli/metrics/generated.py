@@ -1,5 +1,8 @@
 """What a system makes, its words and its temperatures: `audiolm eval samples`, `wer`, `words` and `temperatures`."""
 
+import dataclasses
+from pathlib import Path
+
 from audiolm_jax.cli import arguments
 from audiolm_jax.errors import UserError
 
@@ -102,10 +105,6 @@ def wer(args):
     Raises:
         UserError: flags that do not go together, no transcripts, or no recordings of the right length.
     """
-    from pathlib import Path
-
-    import jiwer  # noqa: F401  here, so that its absence is told before anything that takes long
-
     if (args.audio is None) == (args.data is None):
         raise UserError("give --data and --output for the protocol, or --audio for recordings as they are")
     if args.transcripts and args.data:
@@ -114,12 +113,13 @@ def wer(args):
         raise UserError(f"--transcripts {args.transcripts} is no folder; give the one that holds the transcript files")
     if args.data and not args.output:
         raise UserError("--output is missing: the folder where the generated recordings go")
+
+    import jiwer  # noqa: F401  here, so that its absence is told before anything that takes long
+
     return _measure_protocol(args) if args.data else _measure_recordings(args)
 
 
 def _measure_recordings(args):
-    from pathlib import Path
-
     from audiolm_jax.evaluation.recordings import find_recordings, shared_out
     from audiolm_jax.evaluation.words.asr import load_recogniser
     from audiolm_jax.evaluation.words.word_error import measure_recordings, with_transcripts
@@ -133,9 +133,6 @@ def _measure_recordings(args):
 
 def _measure_protocol(args):
     """AudioLM, section IV-C: recordings of 4 to 10 s, and three acoustic generations from the tokens of each."""
-    import dataclasses
-    from pathlib import Path
-
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation.generated.samples import (
         ACOUSTIC,
@@ -216,9 +213,8 @@ def add_words(parser) -> None:
 
 
 def words(args):
-    """The measurement."""
-    import dataclasses
-    from pathlib import Path
+    """The measurement of `audiolm eval words`."""
+    kinds = _kinds(args.kinds)
 
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation.generated.samples import SampleSettings, choose_recordings, make_samples
@@ -228,7 +224,6 @@ def words(args):
     from audiolm_jax.evaluation.language.vocabulary import Vocabulary
     from audiolm_jax.evaluation.words.asr import load_recogniser
 
-    kinds = _kinds(args.kinds)
     lengths = (args.prompt_seconds, args.seconds)
     min_seconds = sum(lengths) if args.min_seconds is None else args.min_seconds
     # First what may be refused, because generation takes long.

@@ -1,6 +1,8 @@
 """What tokens and features hold: `audiolm eval abx`, `semantic`, `swuggy`, `sblimp` and `perplexity`."""
 
+import dataclasses
 from fractions import Fraction
+from pathlib import Path
 
 from audiolm_jax.cli import arguments
 from audiolm_jax.errors import UserError
@@ -36,18 +38,19 @@ def add_abx(parser) -> None:
 
 
 def abx(args):
-    """The measurement."""
+    """The measurement of `audiolm eval abx`."""
+    given = None if args.feature_seconds is None else _seconds(args.feature_seconds)
+    if args.features is not None and given is None:
+        raise UserError("--features needs --feature_seconds, the seconds per frame, such as 0.02 or 1/50")
+    if args.features is not None and (args.layer is not None or args.num_quantizers is not None):
+        raise UserError("--layer and --num_quantizers choose features of a bundle; give --audio, not --features")
+
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation.abx.abx import AbxSettings, measure
     from audiolm_jax.evaluation.abx.frame_features import bundle_features, folder_features
 
     settings = AbxSettings(args.max_group_size, args.max_x_across, args.seed, args.distance)
-    given = None if args.feature_seconds is None else _seconds(args.feature_seconds)
     if args.features is not None:
-        if given is None:
-            raise UserError("--features needs --feature_seconds, the seconds per frame, such as 0.02 or 1/50")
-        if args.layer is not None or args.num_quantizers is not None:
-            raise UserError("--layer and --num_quantizers choose features of a bundle; give --audio, not --features")
         features = folder_features(args.features)
     else:
         features = bundle_features(
@@ -107,7 +110,7 @@ def add_semantic(parser) -> None:
 
 def semantic(args):
     """The measurement; the figure, the table and the JSON of all rows go to --output."""
-    from pathlib import Path
+    clusters = _clusters(args.clusters)
 
     from audiolm_jax.evaluation.abx.abx import AbxSettings
     from audiolm_jax.evaluation.layers.layer_features import TrainedEncoder, parse_layers
@@ -116,7 +119,7 @@ def semantic(args):
     settings = SweepSettings(
         item=Path(args.item),
         data=tuple(map(Path, args.data)),
-        clusters=_clusters(args.clusters),
+        clusters=clusters,
         fit_minutes=args.fit_minutes,
         caps=AbxSettings(args.max_group_size, args.max_x_across, args.seed),
     )
@@ -154,18 +157,19 @@ def add_spot_the_word(parser) -> None:
 
 
 def swuggy(args):
-    """The measurement."""
+    """The measurement of `audiolm eval swuggy`."""
     return _spot_the_word(args, "swuggy")
 
 
 def _spot_the_word(args, task: str):
     """The measurement of either task."""
+    if args.scores and args.output:
+        raise UserError("--output keeps the scores that --wavs or --tokens make; leave it out with --scores")
+
     from audiolm_jax.evaluation.language.gold import read_gold
     from audiolm_jax.evaluation.language.scores import read_scores
     from audiolm_jax.evaluation.language.spot_the_word import measure
 
-    if args.scores and args.output:
-        raise UserError("--output keeps the scores that --wavs or --tokens make; leave it out with --scores")
     gold = read_gold(args.gold, task, args.max_pairs)
     if args.scores:
         return measure(task, gold, read_scores(args.scores), seed=args.seed)
@@ -183,7 +187,7 @@ def _spot_the_word(args, task: str):
 
 
 def sblimp(args):
-    """The measurement."""
+    """The measurement of `audiolm eval sblimp`."""
     return _spot_the_word(args, "sblimp")
 
 
@@ -205,8 +209,9 @@ def add_perplexity(parser) -> None:
 
 
 def perplexity(args):
-    """The measurement."""
-    import dataclasses
+    """The measurement of `audiolm eval perplexity`."""
+    if bool(args.data) == bool(args.tokens):
+        raise UserError("give --data with recordings, or --tokens with token records")
 
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation.heldout import heldout_claim, token_claim
@@ -214,8 +219,6 @@ def perplexity(args):
     from audiolm_jax.evaluation.language.token_records import read_records, tokenize_all
     from audiolm_jax.evaluation.recordings import shared_out
 
-    if bool(args.data) == bool(args.tokens):
-        raise UserError("give --data with recordings, or --tokens with token records")
     bundle = Bundle.load(args.bundle)
     notes: tuple[str, ...] = ()
     seen = "no speaker was held out, so all recordings were scored, also those that were trained on"
