@@ -6,7 +6,7 @@ import os
 import sys
 import textwrap
 
-from audiolm_jax.cli import arguments, metrics, models, sound, training
+from audiolm_jax.cli import arguments, completion, metrics, models, sound, training
 from audiolm_jax.cli.arguments import Command
 from audiolm_jax.errors import UserError
 from audiolm_jax.extras import how_to_install
@@ -237,5 +237,13 @@ COMMANDS = (
         models.add_info,
         "Tell what is in a bundle or an imported model: sizes, rates, licence, training data and figures.",
         "audiolm info small --json -",
+    ),
+    Command(
+        "completion",
+        completion.completion,
+        completion.add_completion,
+        "Print a script that completes the commands in a shell: their names, options and values.",
+        "audiolm completion bash > ~/.local/share/bash-completion/completions/audiolm\n"
+        "  audiolm completion zsh > ~/.zfunc/_audiolm",
     ),
 )

@@ -13,6 +13,11 @@ _BUNDLE_KEYS = {"codec", "semantic", "files"}
 SHIPPED = Path(__file__).parents[1] / "bundles"
 
 
+def shipped_bundles() -> list[str]:
+    """Names of the bundles that ship with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST_NAME}"))
+
+
 def find_bundle(name_or_dir: str | Path) -> Path:
     """The folder of a bundle.
 
@@ -23,7 +28,7 @@ def find_bundle(name_or_dir: str | Path) -> Path:
         UserError: it is neither.
     """
     folder = Path(name_or_dir)
-    shipped = sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST_NAME}"))
+    shipped = shipped_bundles()
     try:
         if str(name_or_dir) in shipped and not (folder / MANIFEST_NAME).exists():
             return SHIPPED / str(name_or_dir)

@@ -18,7 +18,7 @@ from tests.tiny_system import tiny_system, tiny_tokenizers
 ROOT = Path(__file__).parents[2]
 # What `audiolm info` calls first.
 FIRST_OF_INFO = "audiolm_jax.pretrained.files.imported_model.is_imported"
-COMMANDS = ("train", "check", "tokenize", "generate", "codec", "import", "export", "bundle", "info")
+COMMANDS = ("train", "check", "tokenize", "generate", "codec", "import", "export", "bundle", "info", "completion")
 
 
 def run(capsys, *argv):

@@ -89,8 +89,13 @@ def find(exp: str | Path) -> Path:
             return candidate
     if now := FORMER_EXPERIMENTS.get(Path(name).stem):
         raise UserError(f"there is no experiment '{exp}' any more; write {now}")
-    names = sorted({path.stem for root in search_paths() for path in (root / "gin" / "exp").glob("*.gin")})
-    raise UserError(f"there is no experiment '{exp}'; give a path to a gin file or one of {', '.join(names)}")
+    names = ", ".join(experiment_names())
+    raise UserError(f"there is no experiment '{exp}'; give a path to a gin file or one of {names}")
+
+
+def experiment_names() -> list[str]:
+    """Names of the experiments in gin/exp."""
+    return sorted({path.stem for root in search_paths() for path in (root / "gin" / "exp").glob("*.gin")})
 
 
 def search_paths() -> list[Path]:
