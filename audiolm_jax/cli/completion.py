@@ -83,6 +83,8 @@ _BASH = r"""# Completion of audiolm for bash, made by `audiolm completion bash`.
 
 _audiolm() {
   local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD - 1]}" command="" words="" kind="" flags="" at
+  # Bash takes the sign of equality in --flag=value for a word.
+  if [[ $word == "=" ]]; then word=""; elif [[ $before == "=" ]]; then before="${COMP_WORDS[COMP_CWORD - 2]}"; fi
   for ((at = 1; at < COMP_CWORD; at++)); do
     case "${command:+$command }${COMP_WORDS[at]}" in
       @names@) command="${command:+$command }${COMP_WORDS[at]}" ;;

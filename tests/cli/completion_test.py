@@ -67,6 +67,8 @@ def test_bash_offers_the_values_that_a_flag_takes(scripts):
     (scripts / "mine.gin").touch()
     (scripts / "a b.wav").touch()
     assert completed(scripts, "generate", "--mode", "a") == ["acoustic"]
+    assert completed(scripts, "generate", "--mode", "=", "a") == ["acoustic"]
+    assert completed(scripts, "generate", "--mode", "=") == ["continuation", "acoustic", "unconditional"]
     assert completed(scripts, "eval", "fad", "--embedding", "") == ["log_mel", "semantic", "speaker"]
     assert completed(scripts, "completion", "") == ["bash", "zsh"]
     assert completed(scripts, "train", "codec_s") == ["codec_small"]
