@@ -163,6 +163,19 @@ def add_corpus(parser, folder: str) -> None:
     )
 
 
+def add_choice(parser, prompts: bool = False) -> None:
+    """--min_seconds, --max_seconds, --max_recordings and --num_samples: which recordings, and how much is made of each.
+
+    Args:
+        prompts: the help calls them prompts.
+    """
+    what, which = ("prompts", "prompts (default all)") if prompts else ("recordings", "default all")
+    parser.add_argument("--min_seconds", type=length, default=4.0, metavar="S", help=f"of {what} (default 4)")
+    parser.add_argument("--max_seconds", type=length, default=10.0, metavar="S", help="default 10")
+    parser.add_argument("--max_recordings", type=positive, metavar="N", help=which)
+    parser.add_argument("--num_samples", type=positive, default=3, metavar="N", help="of each (default 3)")
+
+
 def add_abx_caps(parser) -> None:
     """--max_group_size and --max_x_across, those of Libri-light's evaluator."""
     parser.add_argument(

@@ -101,3 +101,14 @@ def test_mistakes_about_sound_import_what_reads_it_alone(here):
 def test_info_imports_no_library_of_training_or_of_spectra(here):
     unneeded = sorted(set(HEAVY) - {"jax", "flax", "etils.epath", "asyncio"})
     assert outcomes(["info small"], unneeded, here) == [("info small", 0, 0, [])]
+
+
+def test_what_generates_imports_no_library_of_training_or_of_spectra():
+    names = ("generation.pipeline", "codec.chunked", "pretrained.loaded", "page.listening_page")
+    unneeded = sorted(set(HEAVY) - {"jax", "flax", "etils.epath", "asyncio"})
+    code = (
+        f"import importlib, sys\nfor name in {names!r}: importlib.import_module('audiolm_jax.' + name)\n"
+        f"print([name for name in {unneeded!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -126,12 +126,7 @@ def add_ladder(parser) -> None:
     parser.add_argument("--classifier", metavar="DIR", help="of speakers, a work directory; without it similarity only")
     parser.add_argument("--asr", default="pocketsphinx", metavar="NAME", help="as for `audiolm eval wer`")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the generated recordings go")
-    parser.add_argument(
-        "--min_seconds", type=arguments.length, default=4.0, metavar="S", help="of recordings (default 4)"
-    )
-    parser.add_argument("--max_seconds", type=arguments.length, default=10.0, metavar="S", help="default 10")
-    parser.add_argument("--max_recordings", type=arguments.positive, metavar="N", help="default all")
-    parser.add_argument("--num_samples", type=arguments.positive, default=3, metavar="N", help="of each (default 3)")
+    arguments.add_choice(parser)
     arguments.add_seed(parser)
 
 
@@ -171,10 +166,7 @@ def add_speaker(parser) -> None:
     parser.add_argument("--compare", metavar="PATH", help="a file or a folder that pairs with --reference by name")
     arguments.add_bundle(parser)
     parser.add_argument("--output", metavar="DIR", help="where the generated recordings go; required with --data")
-    parser.add_argument("--min_seconds", type=arguments.length, default=4.0, metavar="S", help="of prompts (default 4)")
-    parser.add_argument("--max_seconds", type=arguments.length, default=10.0, metavar="S", help="default 10")
-    parser.add_argument("--max_recordings", type=arguments.positive, metavar="N", help="prompts (default all)")
-    parser.add_argument("--num_samples", type=arguments.positive, default=3, metavar="N", help="of each (default 3)")
+    arguments.add_choice(parser, prompts=True)
     arguments.add_seed(parser)
 
 
@@ -238,10 +230,7 @@ def add_detector(parser) -> None:
     parser.add_argument("--detector", metavar="DIR", help="work directory of a training, in place of the bundle's own")
     arguments.add_bundle(parser)
     parser.add_argument("--output", metavar="DIR", help="where the generated recordings go; required with --data")
-    parser.add_argument("--min_seconds", type=arguments.length, default=4.0, metavar="S", help="of prompts (default 4)")
-    parser.add_argument("--max_seconds", type=arguments.length, default=10.0, metavar="S", help="default 10")
-    parser.add_argument("--max_recordings", type=arguments.positive, metavar="N", help="prompts (default all)")
-    parser.add_argument("--num_samples", type=arguments.positive, default=3, metavar="N", help="of each (default 3)")
+    arguments.add_choice(parser, prompts=True)
     arguments.add_seed(parser)
 
 

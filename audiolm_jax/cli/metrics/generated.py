@@ -19,12 +19,7 @@ def add_samples(parser) -> None:
         help="which, with commas between them (default all)",
     )  # fmt: skip
     parser.add_argument("--split", choices=("heldout", "train", "all"), default="heldout", help="default heldout")
-    parser.add_argument(
-        "--min_seconds", type=arguments.length, default=4.0, metavar="S", help="of recordings (default 4)"
-    )
-    parser.add_argument("--max_seconds", type=arguments.length, default=10.0, metavar="S", help="default 10")
-    parser.add_argument("--max_recordings", type=arguments.positive, metavar="N", help="default all")
-    parser.add_argument("--num_samples", type=arguments.positive, default=3, metavar="N", help="of each (default 3)")
+    arguments.add_choice(parser)
     parser.add_argument("--prompt_seconds", type=arguments.length, default=3.0, metavar="S", help="default 3")
     parser.add_argument(
         "--seconds", type=arguments.length, default=7.0, metavar="S", help="of continuations (default 7)"
@@ -90,12 +85,7 @@ def add_wer(parser) -> None:
         "--output", metavar="DIR",
         help="where the generated recordings and what was heard in them go; required with --data",
     )  # fmt: skip
-    parser.add_argument(
-        "--min_seconds", type=arguments.length, default=4.0, metavar="S", help="of recordings (default 4)"
-    )
-    parser.add_argument("--max_seconds", type=arguments.length, default=10.0, metavar="S", help="default 10")
-    parser.add_argument("--max_recordings", type=arguments.positive, metavar="N", help="default all")
-    parser.add_argument("--num_samples", type=arguments.positive, default=3, metavar="N", help="of each (default 3)")
+    arguments.add_choice(parser)
     arguments.add_seed(parser)
 
 
