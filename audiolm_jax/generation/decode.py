@@ -1,5 +1,8 @@
 """Continuing token sequences of one stage: a compiled prefill, then a compiled token loop with a static cache.
 
+Compiled in are the sizes of `shapes.Shape`, which are few. How long a prompt is, where drawing begins, how much is
+drawn and how (temperature, top-k, top-p) are arguments.
+
 On CPU a step is bound by reading the weights once, so the stacked weights are cut into layers before the loop (inside
 it, XLA would copy them at every token), and each step reads only the legal rows of the embedding table. Logits are
 those of training: normalised over the legal ids alone (see `lm.stage_model`).
@@ -19,15 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from audiolm_jax.generation.cache import from_rows, to_rows
-from audiolm_jax.generation.sampling import SamplingSettings, sample
+from audiolm_jax.generation.cache import constrain_rows, from_rows, to_rows
+from audiolm_jax.generation.sampling import SamplingSettings, TracedSettings, sample
+from audiolm_jax.generation.shapes import Shape, cache_size, prefill_size
 from audiolm_jax.lm.attention import MASKED, causal_attention, distance_bias
 from audiolm_jax.lm.stage_model import StageModel, legal_ids
 from audiolm_jax.lm.transformer import block, embed, keep_all, rms_norm, stacked_layers, unstack_layers
 from audiolm_jax.tokens.layout import EOS, PAD
 
-CACHE_MULTIPLE = 128
-PROMPT_MULTIPLE = 64
 # The loop comes back to Python this often, for the progress bar and for Ctrl-C.
 STEPS_PER_CALL = 128
 
@@ -69,7 +71,7 @@ class StageDecoder:
         first_positions: np.ndarray | None = None,
         eos_from: np.ndarray | None = None,
         on_progress: Callable[[int], None] | None = None,
-        room: tuple[int, int] = (0, 0),
+        shape: Shape | None = None,
     ) -> Continuations:
         """Samples new ids after each prompt.
 
@@ -81,7 +83,7 @@ class StageDecoder:
             first_positions: int[B], position of the first new id in the row's target, for the randomness; default 0.
             eos_from: int[B], first new id of the row that may be EOS, None if none may be. Only for stages with EOS.
             on_progress: called with the number of steps done, every now and then.
-            room: longest prompt and largest budget to compile for, where later calls will need more than this one.
+            shape: sizes to compile for, at least what this call needs; None for the least that hold it.
 
         Returns:
             `Continuations` with T = max(budgets).
@@ -93,13 +95,14 @@ class StageDecoder:
         # The model reads PAD, then the prompt; the last of these inputs opens the loop, the others are prefilled.
         inputs = [np.concatenate([[PAD], prompt]).astype(np.int32) for prompt in prompts]
         lengths = np.array([len(row) - 1 for row in inputs], np.int32)
-        width = round_up(max(int(lengths.max()), room[0], 1), PROMPT_MULTIPLE)
-        prefill = np.full((len(inputs), width), PAD, np.int32)
+        shape = self._shape(int(lengths.max()), steps, shape)
+        prefill = np.full((len(inputs), shape.prefill_tokens), PAD, np.int32)
         for row, values in enumerate(inputs):
             prefill[row, : lengths[row]] = values[:-1]
         if first_positions is None:
             first_positions = np.zeros(len(inputs), np.int32)
         rows = _Rows(
+            start=np.int32(shape.start),
             lengths=lengths,
             budgets=budgets,
             keys=keys,
@@ -107,10 +110,11 @@ class StageDecoder:
             eos_from=np.asarray(np.full(len(inputs), steps) if eos_from is None else eos_from, np.int32),
         )
         first_inputs = np.array([row[-1] for row in inputs], np.int32)
-        columns = round_up(width + max(steps, room[1]), CACHE_MULTIPLE)
-        progress = _start(self.model, columns, self._weights, prefill, first_inputs, rows)
+        caches = _prefill(self.model, self._weights, prefill, lengths, rows.start)
+        progress = _begin(shape.columns, caches, first_inputs, rows)
+        traced = settings.traced()
         for until in range(STEPS_PER_CALL, steps + STEPS_PER_CALL, STEPS_PER_CALL):
-            progress = _advance(self.model, settings, self._weights, progress, rows, np.int32(min(until, steps)))
+            progress = _advance(self.model, self._weights, progress, rows, traced, np.int32(min(until, steps)))
             done = bool(np.all(progress.done))
             if on_progress is not None:
                 on_progress(steps if done else int(progress.step))
@@ -119,10 +123,20 @@ class StageDecoder:
         ids = np.asarray(progress.ids)[:, :steps]
         return Continuations(ids, (ids > EOS).sum(axis=1).astype(np.int32), (ids == EOS).any(axis=1))
 
+    def _shape(self, longest: int, steps: int, shape: Shape | None) -> Shape:
+        """The shape of a call, given or the least."""
+        stage = self.model.stage
+        if shape is None:
+            return Shape(prefill_size(stage, longest), longest, cache_size(stage, longest + steps))
+        if not longest <= shape.start <= shape.prefill_tokens <= shape.columns or shape.start + steps > shape.columns:
+            raise ValueError(f"prompts of {longest} tokens and {steps} new ones do not fit {shape}")
+        return shape
+
 
 class _Rows(NamedTuple):
     """What stays the same for every row during decoding; see `StageDecoder.generate`."""
 
+    start: Any  # int32[], cache column of the first new token
     lengths: Any  # int32[B]
     budgets: Any  # int32[B]
     keys: Any  # [B]
@@ -135,14 +149,9 @@ class _Progress(NamedTuple):
 
     step: Any  # int32[]
     inputs: Any  # int32[B], what each row reads next
-    ids: Any  # int32[B, C - P], PAD where nothing is drawn yet
+    ids: Any  # int32[B, C], PAD where nothing is drawn yet
     caches: Any  # per layer, keys and values [R, C, K], see generation.cache
     done: Any  # bool[B]
-
-
-def round_up(value: int, multiple: int) -> int:
-    """The next multiple."""
-    return -(-value // multiple) * multiple
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -159,32 +168,31 @@ def _prepare(model: StageModel, params: dict[str, jax.Array]) -> dict[str, Any]:
 
 
 def prefill_cache(
-    model: StageModel, weights: dict[str, Any], inputs: jax.Array, lengths: jax.Array, cache_length: int
+    model: StageModel, weights: dict[str, Any], inputs: jax.Array, lengths: jax.Array, start: jax.Array
 ) -> list[tuple[jax.Array, jax.Array]]:
-    """Keys and values of left-aligned inputs, moved to end at column P of the cache.
+    """Keys and values of left-aligned inputs, moved to end in front of column `start` of the cache.
 
     Args:
         model, weights: the model and its prepared weights.
         inputs: int32[B, P]; only the first `lengths` of a row count.
         lengths: int32[B].
-        cache_length: columns C of the cache, C >= P.
+        start: int32[], at least the greatest of the lengths and at most P.
 
     Returns:
-        Per layer, keys and values [R, C, K], R = B * H rows as in `generation.cache`; columns P - length .. P - 1 of a
-        row are filled.
+        Per layer, keys and values [R, P, K], R = B * H rows as in `generation.cache`; columns start - length ..
+        start - 1 of a row are filled, and what stands in the others is not to be seen.
     """
     config = model.config
     width = inputs.shape[1]
     bias = distance_bias(
         weights["relative_bias"], width, config.relative_buckets, config.relative_max_distance
     )
-    source = jnp.clip(jnp.arange(width) - (width - lengths)[:, None], 0, width - 1)[:, None, :, None]
+    source = jnp.clip(jnp.arange(width) - (start - lengths)[:, None], 0, width - 1)[:, None, :, None]
     caches = []
 
     def attend(q, k, v):
         moved = (jnp.take_along_axis(x, jnp.broadcast_to(source, (*x.shape[:3], 1)), axis=2) for x in (k, v))
-        flat = (to_rows(x) for x in moved)
-        caches.append(tuple(jnp.pad(x, ((0, 0), (0, cache_length - width), (0, 0))) for x in flat))
+        caches.append(tuple(to_rows(x) for x in moved))
         return causal_attention(q, k, v, bias)
 
     x = embed(config, weights["embedding"], inputs)
@@ -245,30 +253,38 @@ def _bias_of_column(by_distance: jax.Array, column: jax.Array, first: jax.Array)
     return jnp.where(visible[:, None], row[None], MASKED)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _start(
-    model: StageModel, columns: int, weights: dict[str, Any], prefill: jax.Array, first_inputs: jax.Array, rows: _Rows
-) -> _Progress:
-    """Prefills a cache of C = `columns` with int32[B, P]."""
-    caches = prefill_cache(model, weights, prefill, rows.lengths, columns)
-    ids = jnp.full((prefill.shape[0], columns - prefill.shape[1]), PAD, jnp.int32)
-    return _Progress(jnp.int32(0), first_inputs, ids, caches, rows.budgets <= 0)
+_prefill = jax.jit(prefill_cache, static_argnums=0)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
+@functools.partial(jax.jit, static_argnums=0)
+def _begin(columns: int, caches: list[tuple[jax.Array, jax.Array]], first_inputs: jax.Array, rows: _Rows) -> _Progress:
+    """Caches of P columns to those of C = `columns`.
+
+    A program of its own, which is compiled in no time: so the prefill is compiled for each P and the token loop for
+    each C, and neither for each of their pairs.
+    """
+    num_heads = caches[0][0].shape[0] // first_inputs.shape[0]
+    empty = columns - caches[0][0].shape[1]
+    padded = [
+        tuple(constrain_rows(jnp.pad(x, ((0, 0), (0, empty), (0, 0))), num_heads) for x in layer) for layer in caches
+    ]
+    ids = jnp.full((first_inputs.shape[0], columns), PAD, jnp.int32)
+    return _Progress(jnp.int32(0), jnp.asarray(first_inputs), ids, padded, rows.budgets <= 0)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _advance(
     model: StageModel,
-    settings: SamplingSettings,
     weights: dict[str, Any],
     progress: _Progress,
     rows: _Rows,
+    settings: TracedSettings,
     until: jax.Array,
 ) -> _Progress:
-    """Draws until step `until`, or until every row is done. Shapes are compiled in, lengths and budgets are not."""
+    """Draws until step `until`, or until every row is done. Shapes are compiled in, and nothing else."""
     config, legal = model.config, legal_ids(model.stage)
     levels, num_rows = legal.legal.shape
     columns = progress.caches[0][0].shape[1]
-    width = columns - progress.ids.shape[1]
     by_distance = distance_bias(
         weights["relative_bias"], columns, config.relative_buckets, config.relative_max_distance
     )
@@ -280,8 +296,8 @@ def _advance(
         return (now.step < until) & ~jnp.all(now.done)
 
     def draw(now: _Progress):
-        column = width + now.step
-        bias = _bias_of_column(by_distance, column, width - rows.lengths)
+        column = rows.start + now.step
+        bias = _bias_of_column(by_distance, column, rows.start - rows.lengths)
         hidden, caches = cached_step(model, weights, now.caches, now.inputs, column, bias)
         place = now.step % levels
         logits = lax.switch(place, logits_at, hidden)
@@ -316,15 +332,15 @@ def trace_decoding(
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), num_rows))
     per_row = jax.ShapeDtypeStruct((num_rows,), jnp.int32)
     weights = placed(jax.eval_shape(functools.partial(_prepare, model), jax.eval_shape(model.init, jax.random.key(0))))
-    rows = placed(_Rows(per_row, per_row, keys, per_row, per_row))
-    width = round_up(max(prompt_tokens, 1), PROMPT_MULTIPLE)
-    columns = round_up(width + new_tokens, CACHE_MULTIPLE)
-    prompts = placed(jax.ShapeDtypeStruct((num_rows, width), jnp.int32))
-    start = _start.trace(model, columns, weights, prompts, placed(per_row), rows)
-    progress = placed(start.out_info)
-    until = placed(jax.ShapeDtypeStruct((), jnp.int32))
-    advance = _advance.trace(model, SamplingSettings(), weights, progress, rows, until)
-    return {"prefill": start, "token": advance}
+    scalar = placed(jax.ShapeDtypeStruct((), jnp.int32))
+    rows = placed(_Rows(scalar, per_row, per_row, keys, per_row, per_row))
+    prompts = placed(jax.ShapeDtypeStruct((num_rows, prefill_size(model.stage, prompt_tokens)), jnp.int32))
+    prefill = _prefill.trace(model, weights, prompts, rows.lengths, scalar)
+    columns = cache_size(model.stage, prompt_tokens + new_tokens)
+    begin = functools.partial(_begin, columns)
+    progress = placed(jax.eval_shape(begin, placed(prefill.out_info), rows.lengths, rows))
+    advance = _advance.trace(model, weights, progress, rows, placed(SamplingSettings().traced()), scalar)
+    return {"prefill": prefill, "token": advance}
 
 
 def _table_logits(table: jax.Array, hidden: jax.Array) -> jax.Array:

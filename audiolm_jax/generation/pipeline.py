@@ -10,21 +10,27 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from audiolm_jax.audio import Waveform, refuse_other_scale, resample
+from audiolm_jax.audio import Waveform, resample
 from audiolm_jax.bundle import TEMPERATURE, Bundle
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
 from audiolm_jax.errors import UserError
-from audiolm_jax.generation.arguments import as_waveform, plain_number, plain_numbers, whole_number
 from audiolm_jax.generation.decode import StageDecoder
-from audiolm_jax.generation.sampling import SamplingSettings, row_keys
-from audiolm_jax.generation.stages import StageSampler, add_fine, continue_coarse, continue_semantic
+from audiolm_jax.generation.request import (
+    ACOUSTIC,
+    CONTINUATION,
+    DEFAULT_PROMPT_SECONDS,
+    FINE,
+    PAPER_TEMPERATURES,
+    STAGE_NUMBERS,
+    UNCONDITIONAL,
+    Request,
+    as_waveform,
+)
+from audiolm_jax.generation.sampling import row_keys
+from audiolm_jax.generation.stage_sampler import StageSampler
+from audiolm_jax.generation.stages import add_fine, continue_coarse, continue_semantic
 from audiolm_jax.tokens.alignment import collapse, joint_period_seconds, num_frames, token_rate_hz
 
-CONTINUATION, ACOUSTIC, UNCONDITIONAL, FINE = "continuation", "acoustic", "unconditional", "fine"
-MODES = (CONTINUATION, ACOUSTIC, UNCONDITIONAL, FINE)
-STAGE_NUMBERS = {"semantic": 1, "coarse": 2, "fine": 3}
-PAPER_TEMPERATURES = (0.6, 0.8, 0.6)
-DEFAULT_PROMPT_SECONDS = 3.0
 DEFAULT_SECONDS = 7.0
 # Frames of a run of equal semantic tokens where neither bundle nor prompt tell.
 DEFAULT_MEAN_RUN_FRAMES = 1.5
@@ -35,63 +41,6 @@ MEAN_RUN_FRAMES = "semantic_mean_run_frames"
 
 # (stage name, tokens drawn so far, tokens to draw); rows of a batch count once
 OnProgress = Callable[[str, int, int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What to generate; the fields are the arguments of `AudioLM.generate`."""
-
-    prompt: Waveform | None = None
-    mode: str = CONTINUATION
-    prompt_seconds: float = DEFAULT_PROMPT_SECONDS
-    seconds: float | None = None
-    num_samples: int = 1
-    seed: int = 0
-    temperature: float | tuple[float, float, float] | None = None
-    top_k: int | tuple[int, int, int] = 0
-    top_p: float | tuple[float, float, float] = 1.0
-
-    def __post_init__(self):
-        """Takes NumPy's and JAX's numbers for Python's, and refuses what no mode can do."""
-        object.__setattr__(self, "prompt_seconds", plain_number("prompt_seconds", self.prompt_seconds))
-        if self.seconds is not None:
-            object.__setattr__(self, "seconds", plain_number("seconds", self.seconds))
-        for name in ("temperature", "top_k", "top_p"):
-            object.__setattr__(self, name, plain_numbers(name, getattr(self, name)))
-        for name in ("num_samples", "seed"):
-            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
-        if self.mode not in MODES:
-            raise UserError(f"mode is {self.mode!r}, but must be one of {', '.join(MODES)}")
-        if self.mode == UNCONDITIONAL and self.prompt is not None:
-            raise UserError("mode unconditional takes no prompt; leave it out, or use mode continuation")
-        if self.mode != UNCONDITIONAL and self.prompt is None:
-            raise UserError(f"mode {self.mode} needs a prompt; give one, or use mode unconditional")
-        if self.prompt is not None:
-            if not isinstance(self.prompt, Waveform):
-                raise UserError(f"the prompt of a request is a Waveform, got {type(self.prompt).__name__}")
-            refuse_other_scale(self.prompt)
-        if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise UserError(f"seconds must be more than 0, got {self.seconds}")
-        if not 0 < self.prompt_seconds < math.inf:
-            raise UserError(f"prompt_seconds must be more than 0, got {self.prompt_seconds}")
-        if self.num_samples < 1:
-            raise UserError(f"num_samples must be at least 1, got {self.num_samples}")
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"seed must lie in 0 .. 2^32 - 1, got {self.seed}")
-        self.sampling  # noqa: B018  refuses bad settings here rather than minutes later
-
-    @property
-    def sampling(self) -> dict[str, SamplingSettings]:
-        """How each stage draws, by its name; a single number holds for all three."""
-        temperature = PAPER_TEMPERATURES if self.temperature is None else self.temperature
-        columns = []
-        for name, value in (("temperature", temperature), ("top_k", self.top_k), ("top_p", self.top_p)):
-            values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * 3
-            if len(values) != 3:
-                raise UserError(f"{name} takes one number, or three for the semantic, coarse and fine stage: {value}")
-            columns.append(values)
-        rows = zip(*columns, strict=True)
-        return {name: SamplingSettings(*row) for name, row in zip(STAGE_NUMBERS, rows, strict=True)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

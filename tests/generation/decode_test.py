@@ -11,6 +11,7 @@ import pytest
 from audiolm_jax.generation import decode
 from audiolm_jax.generation.decode import StageDecoder
 from audiolm_jax.generation.sampling import SamplingSettings, row_keys
+from audiolm_jax.generation.shapes import Shape
 from audiolm_jax.lm.attention import distance_bias
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.lm.stage_model import StageModel
@@ -54,7 +55,8 @@ def test_cached_equals_full_forward_at_every_position(config):
     lengths, width, columns, new = np.array([5, 64, 0]), 64, 128, 40
     inputs = rng.integers(1, model.stage.layout.vocab_size, (3, width + new)).astype(np.int32)
     weights = decoder._weights
-    caches = jax.jit(decode.prefill_cache, static_argnums=(0, 4))(model, weights, inputs[:, :width], lengths, columns)
+    caches = jax.jit(decode.prefill_cache, static_argnums=0)(model, weights, inputs[:, :width], lengths, width)
+    caches = jax.tree.map(lambda rows: jnp.pad(rows, ((0, 0), (0, columns - width), (0, 0))), caches)
     by_distance = distance_bias(
         weights["relative_bias"], columns, config.relative_buckets, config.relative_max_distance
     )
@@ -137,15 +139,15 @@ def test_eos_only_from_where_it_may_and_ends_its_row_alone():
 
 def test_the_next_token_is_made_from_the_last(monkeypatch):
     """With a model that says "the last input plus one", decoding must count."""
-    model, _, _ = system("semantic")
-    decoder = StageDecoder(model, system("semantic")[1])
+    # A model that no other test has, so that nothing compiled is reused, by this test or by another.
+    model, params, _ = system("semantic", dataclasses.replace(CONFIG, relative_max_distance=41))
+    decoder = StageDecoder(model, params)
 
     def count(model, weights, caches, ids, column, bias):
         return jax.nn.one_hot(ids + 1, model.stage.layout.padded_vocab_size), caches
 
     monkeypatch.setattr(decode, "cached_step", count)
     monkeypatch.setattr(decode, "_table_logits", lambda table, hidden: hidden)
-    # Another number of steps per shape than any other test, so that nothing compiled is reused.
     made = decoder.generate([np.array([9, 4], np.int32)], [11], row_keys(0, [0], 1), SamplingSettings(0.0, 3, 0.99))
     assert made.ids[0].tolist() == list(range(5, 16))
 
@@ -157,8 +159,44 @@ def test_one_program_for_prompts_and_budgets_of_a_bucket():
     sizes = []
     for frames, new in ((1, 3), (4, 9), (7, 14)):
         decoder.generate([prompt(model.stage, frames)], [new * levels], row_keys(new, [0], 1), settings)
-        sizes.append((decode._start._cache_size(), decode._advance._cache_size()))
+        sizes.append((decode._prefill._cache_size(), decode._advance._cache_size()))
     assert sizes[0] == sizes[1] == sizes[2]
+
+
+def test_one_program_for_all_ways_to_draw():
+    model, _, decoder = system("coarse")
+    start, keys = prompt(model.stage, 3), row_keys(0, [0], 1)
+    decoder.generate([start], [30], keys, FREE)
+    before = decode._advance._cache_size()
+    ways = [(0.0,), (0.5,), (0.7, 5), (0.7, 6), (1.3, 0, 0.9), (1.3, 4, 0.95), (0.0, 4, 0.5)]
+    drawn = {way: decoder.generate([start], [30], keys, SamplingSettings(*way)).ids[0] for way in ways}
+    assert decode._advance._cache_size() == before
+    np.testing.assert_array_equal(drawn[0.0,], drawn[0.0, 4, 0.5])
+    assert len({tuple(ids) for ids in drawn.values()}) > 3
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_padding_changes_nothing(name):
+    """More room in the prefill, in front of the prompts and behind the new tokens, and empty rows."""
+    model, _, decoder = system(name)
+    prompts = [prompt(model.stage, frames) for frames in (0, 3, 7)]
+    budgets, keys = np.array([6, 2, 5]) * model.stage.target.num_levels, row_keys(0, np.arange(3), 1)
+    least = decoder.generate(prompts, budgets, keys, FREE)
+    longest = max(map(len, prompts))
+    for shape in (Shape(256, longest, 256), Shape(128, 101, 256), Shape(192, 192, 384)):
+        roomy = decoder.generate(prompts, budgets, keys, FREE, shape=shape)
+        np.testing.assert_array_equal(roomy.ids, least.ids, err_msg=str(shape))
+    filled = decoder.generate([*prompts, prompts[0]], [*budgets, 0], keys[np.array([0, 1, 2, 0])], FREE)
+    np.testing.assert_array_equal(filled.ids[:3], least.ids)
+    assert (filled.ids[3] == PAD).all()
+
+
+def test_a_shape_that_does_not_hold_the_call_is_refused():
+    model, _, decoder = system("coarse")
+    start, keys = prompt(model.stage, 3), row_keys(0, [0], 1)
+    for shape in (Shape(64, len(start) - 1, 128), Shape(64, 65, 256), Shape(64, 64, 64 + 11), Shape(192, 64, 128)):
+        with pytest.raises(ValueError, match="do not fit"):
+            decoder.generate([start], [12], keys, FREE, shape=shape)
 
 
 def test_progress_is_told(monkeypatch):

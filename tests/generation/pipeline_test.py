@@ -6,11 +6,11 @@ import pytest
 
 from audiolm_jax.audio import Waveform, write_audio
 from audiolm_jax.errors import UserError
-from audiolm_jax.generation import decode
-from audiolm_jax.generation import stages as stage_functions
+from audiolm_jax.generation import decode, stages
 from audiolm_jax.generation.pipeline import Request, mean_run_frames
 from audiolm_jax.generation.sampling import SamplingSettings, row_keys
-from audiolm_jax.generation.stages import StageSampler, add_fine, continue_semantic
+from audiolm_jax.generation.stage_sampler import StageSampler
+from audiolm_jax.generation.stages import add_fine, continue_semantic
 from audiolm_jax.tokens.alignment import collapse
 from tests.generation.toy_system import ALL, COARSE, CODES, HOP, RATE, sound, system
 
@@ -124,6 +124,45 @@ def test_one_program_for_recordings_of_all_lengths():
     assert decode._advance._cache_size() == before
 
 
+@pytest.fixture
+def compiled():
+    """What is compiled from here on: the seconds that each program took."""
+    seconds = []
+
+    def note(event, duration, **details):
+        if event == "/jax/core/compile/backend_compile_duration":
+            seconds.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    yield seconds
+    jax.monitoring.unregister_event_duration_listener(note)
+
+
+def test_another_way_to_draw_compiles_nothing(compiled):
+    lm, prompt = system(), sound(RATE)
+    lm.generate(prompt, seconds=1.5, temperature=1.1)
+    compiled.clear()
+    ways = [
+        {"temperature": 0.0}, {"temperature": 0.9}, {"temperature": (0.3, 0.0, 2.0)}, {"top_k": 3},
+        {"top_k": (2, 0, 5), "temperature": 1.3}, {"top_p": 0.9}, {"top_p": (0.5, 1.0, 0.7), "top_k": 6},
+    ]  # fmt: skip
+    made = [lm.generate(prompt, seconds=1.5, seed=seed, **way) for seed, way in enumerate(ways)]
+    assert compiled == []
+    assert len({one.samples.tobytes() for one in made}) == len(ways)
+    jax.jit(lambda x: x + len(ways))(1.0)
+    assert len(compiled) > 0
+
+
+def test_another_length_of_a_size_compiles_nothing(compiled):
+    lm = system()
+    lm.generate(sound(RATE), prompt_seconds=1.0, seconds=1.5)
+    compiled.clear()
+    for prompt_seconds, seconds in ((0.96, 1.5), (0.88, 1.32), (0.7, 1.41), (1.0, 1.27)):
+        waveform = lm.generate(sound(RATE), prompt_seconds=prompt_seconds, seconds=seconds)
+        assert len(waveform.samples) == round(prompt_seconds * RATE) + round(seconds * RATE)
+    assert compiled == []
+
+
 def test_generations_together_have_one_mode():
     requests = [Request(sound(RATE), mode="acoustic"), Request(sound(RATE), mode="fine")]
     with pytest.raises(ValueError, match="one mode"):
@@ -174,7 +213,7 @@ def test_fine_groups_do_not_matter(monkeypatch):
     rng = np.random.default_rng(0)
     coarse = [rng.integers(0, CODES, (50, COARSE)) for _ in range(2)]
     whole = add_fine(sampler("fine", 2), coarse, [0, 0])
-    monkeypatch.setattr(stage_functions, "MOST_ROWS", 4)
+    monkeypatch.setattr(stages, "MOST_ROWS", 4)
     for one, other in zip(whole, add_fine(sampler("fine", 2), coarse, [0, 0]), strict=True):
         np.testing.assert_array_equal(one, other)
 

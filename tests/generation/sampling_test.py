@@ -13,7 +13,7 @@ ALL = np.ones(5, bool)
 
 
 def kept(legal=ALL, **settings):
-    logits = filtered_logits(jnp.asarray(LOGITS), jnp.asarray(legal), SamplingSettings(**settings))
+    logits = filtered_logits(jnp.asarray(LOGITS), jnp.asarray(legal), SamplingSettings(**settings).traced())
     return np.flatnonzero(np.asarray(logits)[0] > -1e20).tolist()
 
 
@@ -44,14 +44,15 @@ def test_drawn_shares_are_those_of_the_softmax(temperature):
     keys = row_keys(0, np.arange(draws), 1)
     logits = jnp.broadcast_to(jnp.asarray(LOGITS), (draws, 5))
     settings = SamplingSettings(temperature=temperature, top_k=4)
-    drawn = np.asarray(jax.jit(sample, static_argnums=4)(logits, ALL, keys, jnp.zeros(draws, jnp.int32), settings))
+    drawn = np.asarray(jax.jit(sample)(logits, ALL, keys, jnp.zeros(draws, jnp.int32), settings.traced()))
     shares = np.exp(LOGITS[0, :4] / temperature)
     np.testing.assert_allclose(np.bincount(drawn, minlength=5) / draws, [*(shares / shares.sum()), 0], atol=0.015)
 
 
 def test_zero_temperature_is_the_most_likely_legal_id():
     legal = np.array([False, True, True, True, True])
-    drawn = sample(jnp.asarray(LOGITS), legal, row_keys(0, [0], 1), jnp.zeros(1, jnp.int32), SamplingSettings(0.0))
+    settings = SamplingSettings(0.0).traced()
+    drawn = sample(jnp.asarray(LOGITS), legal, row_keys(0, [0], 1), jnp.zeros(1, jnp.int32), settings)
     assert drawn.tolist() == [1]
 
 
@@ -63,7 +64,7 @@ def test_never_an_illegal_id():
     keys = row_keys(3, np.arange(300), 2)
     for numbers in ((1.0, 0, 1.0), (2.0, 3, 0.5), (0.1, 0, 0.01), (0.0, 2, 1.0)):
         settings = SamplingSettings(*numbers)
-        drawn = np.asarray(sample(jnp.asarray(logits), legal, keys, jnp.arange(300), settings))
+        drawn = np.asarray(sample(jnp.asarray(logits), legal, keys, jnp.arange(300), settings.traced()))
         assert legal[np.arange(300), drawn].all()
 
 
@@ -78,7 +79,7 @@ def test_no_temperature_draws_an_illegal_id(temperature, scale):
     likeliest = np.argmax(np.where(legal, logits, -np.inf), axis=1)
     for top_k, top_p in ((0, 1.0), (3, 0.5), (0, 0.01)):
         settings = SamplingSettings(temperature, top_k, top_p)
-        drawn = np.asarray(sample(logits, legal, keys, jnp.arange(300), settings))
+        drawn = np.asarray(sample(logits, legal, keys, jnp.arange(300), settings.traced()))
         assert legal[np.arange(300), drawn].all()
         if temperature <= 1e-10:
             np.testing.assert_array_equal(drawn, likeliest)
@@ -89,7 +90,8 @@ def test_a_huge_temperature_draws_all_legal_ids_alike():
     draws = 20_000
     keys = row_keys(0, np.arange(draws), 1)
     logits = jnp.broadcast_to(jnp.asarray(LOGITS), (draws, 5))
-    drawn = np.asarray(sample(logits, legal, keys, jnp.zeros(draws, jnp.int32), SamplingSettings(1e35)))
+    settings = SamplingSettings(1e35).traced()
+    drawn = np.asarray(sample(logits, legal, keys, jnp.zeros(draws, jnp.int32), settings))
     np.testing.assert_allclose(np.bincount(drawn, minlength=5) / draws, [1 / 3, 0, 1 / 3, 1 / 3, 0], atol=0.015)
 
 
@@ -97,10 +99,11 @@ def test_a_row_draws_the_same_in_any_batch():
     rng = np.random.default_rng(1)
     logits = jnp.asarray(rng.normal(size=(6, 40)))
     positions = jnp.arange(6) * 7
-    together = sample(logits, np.ones(40, bool), row_keys(5, np.arange(6), 2), positions, SamplingSettings())
+    settings = SamplingSettings().traced()
+    together = sample(logits, np.ones(40, bool), row_keys(5, np.arange(6), 2), positions, settings)
     for row in (0, 5):
         keys = row_keys(5, [row], 2)
-        alone = sample(logits[row][None], np.ones(40, bool), keys, positions[row][None], SamplingSettings())
+        alone = sample(logits[row][None], np.ones(40, bool), keys, positions[row][None], settings)
         assert alone[0] == together[row]
 
 
@@ -109,7 +112,7 @@ def test_keys_differ_by_seed_sample_stage_and_position():
 
     def draw(seed=0, index=0, stage=1, position=0):
         keys = row_keys(seed, [index], stage)
-        return int(sample(logits, np.ones(1000, bool), keys, jnp.array([position]), SamplingSettings())[0])
+        return int(sample(logits, np.ones(1000, bool), keys, jnp.array([position]), SamplingSettings().traced())[0])
 
     assert len({draw(), draw(seed=1), draw(index=1), draw(stage=2), draw(position=1)}) == 5
 
@@ -121,3 +124,55 @@ def test_keys_differ_by_seed_sample_stage_and_position():
 def test_mistakes_are_told(name, value):
     with pytest.raises(UserError, match=name):
         SamplingSettings(**{name: value})
+
+
+def with_constants(settings, logits, legal, keys, positions):
+    """`sample` with the settings compiled into it, and its filtered logits."""
+    logits = jnp.where(legal, logits.astype(jnp.float32), -jnp.inf)
+    if settings.temperature == 0:
+        return jnp.argmax(logits, axis=-1), logits
+    logits -= jnp.max(logits, axis=-1, keepdims=True)
+    logits = jnp.where(legal, logits / settings.temperature, -jnp.inf)
+    if 0 < settings.top_k < logits.shape[-1]:
+        logits = jnp.where(logits >= jax.lax.top_k(logits, settings.top_k)[0][:, -1:], logits, -jnp.inf)
+    if settings.top_p < 1:
+        descending = -jnp.sort(-logits, axis=-1)
+        shares = jax.nn.softmax(descending, axis=-1)
+        kept = jnp.cumsum(shares, axis=-1) - shares < settings.top_p
+        logits = jnp.where(
+            logits >= jnp.min(jnp.where(kept, descending, jnp.inf), axis=-1, keepdims=True), logits, -jnp.inf
+        )
+    step_keys = jax.vmap(jax.random.fold_in)(keys, positions)
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[-1:], jnp.float32))(step_keys)
+    return jnp.argmax(logits + noise, axis=-1), logits
+
+
+def test_settings_as_arguments_give_what_they_give_as_constants():
+    """To the bit, by one program for all of them."""
+    rng = np.random.default_rng(6)
+    logits = jnp.asarray(rng.normal(0, 4, (64, 100)), jnp.float32).at[:, 7].set(3.0).at[:, 9].set(3.0)
+    legal = jnp.asarray(rng.random((64, 100)) < 0.7).at[:, 0].set(True)
+    keys, positions = row_keys(1, np.arange(64), 3), jnp.arange(64)
+    traced = []
+
+    @jax.jit
+    def draw(settings):
+        traced.append(settings)
+        return sample(logits, legal, keys, positions, settings), filtered_logits(logits, legal, settings)
+
+    for numbers in (
+        (1.0, 0, 1.0), (0.6, 0, 1.0), (0.83, 0, 1.0), (1.7, 5, 1.0), (0.6, 1, 1.0), (1.3, 0, 0.9), (0.9, 0, 0.01),
+        (0.7, 40, 0.95), (2.3, 99, 0.5), (1.0, 100, 1.0), (1.0, 500, 0.8), (0.0, 0, 1.0), (0.0, 5, 0.5),
+    ):  # fmt: skip
+        settings = SamplingSettings(*numbers)
+        expected = jax.jit(with_constants, static_argnums=0)(settings, logits, legal, keys, positions)
+        drawn, filtered = draw(settings.traced())
+        np.testing.assert_array_equal(drawn, expected[0], err_msg=str(settings))
+        if settings.temperature > 0:
+            np.testing.assert_array_equal(filtered, expected[1], err_msg=str(settings))
+    assert len(traced) == 1
+
+
+def test_the_smallest_share_still_keeps_the_likeliest():
+    legal = np.array([False, True, True, True, True])
+    assert kept(legal, top_p=1e-300) == [1] and kept(legal, top_p=0.1, top_k=2**40) == [1]
