@@ -28,6 +28,8 @@ CORE = [
     "ml_dtypes>=0.5,<0.8",
     "threadpoolctl>=3.1,<4",
     "tqdm>=4.66,<5",
+    # JAX asks for it where its cache of compiled programs is bounded, and does not depend on it.
+    "filelock>=3.12,<5",
 ]
 
 EXTRAS = {

@@ -30,6 +30,7 @@ RANK = {
 }
 # Leaves import nothing of ours but other leaves and may be imported from everywhere; of a package all modules are.
 LEAVES = {
+    "compilation_cache",
     "errors",
     "extras",
     "files",

@@ -10,6 +10,11 @@ from pathlib import Path
 _NAME_CHARACTERS = 32
 
 
+def user_cache_folder() -> Path:
+    """$XDG_CACHE_HOME/audiolm_jax, or ~/.cache/audiolm_jax; RuntimeError where the user has no home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audiolm_jax"
+
+
 def is_plain_name(name: str) -> bool:
     """Whether a name that stands in a file of other people's is that of a file in the same folder, and can be one."""
     return Path(name).name == name not in ("", ".", "..") and "\0" not in name and len(os.fsencode(name)) <= 255

@@ -5,7 +5,6 @@ import functools
 import hashlib
 import io
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from audiolm_jax.data.corpora.voice_activity import Ranges
 from audiolm_jax.errors import UserError, first_line
-from audiolm_jax.files import replace_file
+from audiolm_jax.files import replace_file, user_cache_folder
 from audiolm_jax.files.array_file import read_arrays
 from audiolm_jax.files.plain_json import parse
 
@@ -124,16 +123,11 @@ def _starts(lengths) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))]).astype(np.int64)
 
 
-def default_cache_dir() -> Path:
-    """$XDG_CACHE_HOME/audiolm_jax, or ~/.cache/audiolm_jax."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audiolm_jax"
-
-
 def index_path(cache_dir: str | Path | None, kind: str, root: Path, *settings: object) -> Path:
     """Where the index of a folder is kept; another folder, or other settings, are another file."""
     text = json.dumps([_VERSION, str(root.resolve()), *map(str, settings)])
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Path(cache_dir or default_cache_dir()) / f"{kind}-{digest}.npz"
+    return Path(cache_dir or user_cache_folder()) / f"{kind}-{digest}.npz"
 
 
 def _save(path: Path, index: SegmentIndex) -> None:
