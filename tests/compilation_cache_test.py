@@ -1,5 +1,6 @@
 """What one command compiles, no later one compiles again; and a cache that cannot be used is not spoken of."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,9 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from audiolm_jax import compilation_cache
+from audiolm_jax import cli, compilation_cache
+from audiolm_jax.bundle import export_bundle
+from tests.tiny_system import tiny_system, tiny_tokenizers
 
 ROOT = Path(__file__).parents[1]
+# Runs a command, then tells how many programs were asked of JAX's cache, found there, and not found there.
+COUNTED = """
+import json, sys
+from audiolm_jax import cli
+import jax
+counts = {"compile_requests_use_cache": 0, "cache_hits": 0, "cache_misses": 0}
+def count(event, **details):
+    name = event.rpartition("/")[2]
+    if name in counts:
+        counts[name] += 1
+jax.monitoring.register_event_listener(count)
+code = cli.main(sys.argv[1:])
+print(json.dumps(list(counts.values())))
+sys.exit(code)
+"""
 # Compiles programs of some size, in a folder with a bound.
 SHARING = """
 import sys
@@ -49,6 +67,22 @@ def recorded(monkeypatch):
     monkeypatch.setattr(compilation_cache, "_configure", told.update)
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     return told
+
+
+def test_a_second_generate_compiles_nothing(tmp_path):
+    bundle = export_bundle(tiny_system(export_bundle(tiny_tokenizers(), tmp_path / "tokenizers")), tmp_path / "bundle")
+    requests = []
+    for name in ("first", "second"):
+        arguments = ["generate", "--mode", "unconditional", "--seconds", "0.3", "--bundle", bundle.path, "--seed", "3"]
+        sound = tmp_path / f"{name}.wav"
+        process = start(COUNTED, *arguments, "--output", sound, XDG_CACHE_HOME=str(tmp_path / "cache"))
+        requests.append(json.loads(outputs(process)[0]))
+    (asked, found, missed), (asked_again, found_again, missed_again) = requests
+    assert missed > 10 and asked == found + missed
+    assert asked_again == found_again == asked and missed_again == 0
+    assert (tmp_path / "first.wav").read_bytes() == (tmp_path / "second.wav").read_bytes()
+    folder = tmp_path / "cache" / "audiolm_jax" / "compiled"
+    assert folder.stat().st_mode & 0o777 == 0o700 and len(list(folder.glob("*-cache"))) == missed
 
 
 def test_processes_share_a_small_folder(tmp_path):
@@ -102,3 +136,24 @@ def test_settings_reach_jax_before_and_after_it_is_imported(tmp_path):
     )
     out, _ = outputs(start(code, tmp_path / "compiled"))
     assert out.split() == [str(tmp_path / "compiled"), str(compilation_cache.MOST_BYTES), "False"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "kept"),
+    [
+        (["codec", "none.wav", "out.wav"], [True]),
+        (["codec", "none.wav", "out.wav", "--no_compilation_cache"], [False]),
+        (["eval", "visqol", "--reference", "none.wav", "--degraded", "none.wav", "--no_compilation_cache"], [False]),
+        (["generate", "--prompt", "none.wav", "--output", "out.wav"], [True]),
+        (["info", "none"], []),
+    ],
+)
+def test_commands_that_compile_keep_what_they_compile(monkeypatch, tmp_path, argv, kept):
+    told = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compilation_cache, "set_up", lambda keep: told.append(keep))
+    try:
+        assert cli.main(argv) == 2
+    except SystemExit as stopped:
+        assert stopped.code == 2
+    assert told == kept

@@ -33,6 +33,7 @@ class Command(NamedTuple):
         summary: of its help.
         example: the whole line; further ones follow after a line break and two spaces.
         takes_experiment: whether it has EXP, a gin file, and --set before its own arguments.
+        keeps_programs: whether it uses the cache of compiled programs.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Command(NamedTuple):
     summary: str
     example: str
     takes_experiment: bool = False
+    keeps_programs: bool = False
 
 
 def inputs(args: argparse.Namespace) -> list[str]:
@@ -191,6 +193,13 @@ def add_abx_caps(parser) -> None:
 def add_seed(parser) -> None:
     """--seed."""
     parser.add_argument("--seed", type=whole, default=0, metavar="N", help="of everything that is drawn (default 0)")
+
+
+def add_compilation_cache(parser) -> None:
+    """--no_compilation_cache."""
+    parser.add_argument(
+        "--no_compilation_cache", action="store_true", help="compile anew, and keep nothing of it for later commands"
+    )
 
 
 def add_json(parser) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 
+from audiolm_jax import compilation_cache
 from audiolm_jax.cli import arguments, completion, metrics, models, sound, training
 from audiolm_jax.cli.arguments import Command
 from audiolm_jax.errors import UserError
@@ -47,6 +48,8 @@ def _run(argv: list[str] | None) -> int:
     try:
         if (json := getattr(args, "json", None)) not in (None, "-"):
             outputs.check_files([json], arguments.inputs(args))
+        if hasattr(args, "no_compilation_cache"):
+            compilation_cache.set_up(keep=not args.no_compilation_cache)
         return args.run(args)
     except UserError as error:
         return _fail(command, str(error))
@@ -139,6 +142,8 @@ def _add_command(subparsers, command: Command) -> argparse.ArgumentParser:
             help="change a macro of the gin file, all of which `EXP --help` lists; may be repeated",
         )  # fmt: skip
     command.add_arguments(added)
+    if command.keeps_programs:
+        arguments.add_compilation_cache(added)
     return added
 
 
@@ -147,6 +152,7 @@ def _add_metrics(evaluate) -> None:
     subparsers = evaluate.add_subparsers(dest="metric", required=True, metavar="NAME", parser_class=_Parser)
     for metric in metrics.METRICS:
         added = _add_command(subparsers, metric)
+        arguments.add_compilation_cache(added)
         arguments.add_json(added)
         added.set_defaults(measure=metric.run)
 
@@ -160,6 +166,7 @@ COMMANDS = (
         "audiolm train codec_small --data speech/ --workdir work/codec --set STEPS=2000\n"
         "  audiolm train codec_small --help",
         takes_experiment=True,
+        keeps_programs=True,
     ),
     Command(
         "check",
@@ -179,6 +186,7 @@ COMMANDS = (
         "audiolm tokenize --input speech/ --output work/tokens --bundle work/tokenizers\n"
         "  audiolm tokenize --input speech/ --output work/tokens --direct_num_workers=4\n"
         "  audiolm tokenize --input /data/libri-light --corpus libri_light --output /data/tokens --engine jax",
+        keeps_programs=True,
     ),
     Command(
         "generate",
@@ -186,6 +194,7 @@ COMMANDS = (
         sound.add_generate,
         "Continue a recording, speak it again in another voice, or speak freely.",
         "audiolm generate --prompt in.wav --output out.wav --prompt_seconds 3 --seconds 4 --seed 1 --page out.html",
+        keeps_programs=True,
     ),
     Command(
         "codec",
@@ -193,6 +202,7 @@ COMMANDS = (
         sound.add_codec,
         "Encode and decode a recording with the codec of a bundle; prints bitrate, speed and distance.",
         "audiolm codec speech.wav decoded.wav --num_quantizers 4",
+        keeps_programs=True,
     ),
     Command(
         "import",
