@@ -123,6 +123,11 @@ class Bundle:
         """Stages by name, in the order of generation."""
         return {name: self.language_models[name].stage for name in STAGE_ORDER if name in self.language_models}
 
+    @property
+    def coarse_stage_name(self) -> str:
+        """Which stage draws the coarse levels: "acoustic" in a bundle that has that one, else "coarse"."""
+        return "acoustic" if "acoustic" in self.language_models else "coarse"
+
     @functools.cached_property
     def training_splits(self) -> dict[str, tuple[Split, ...] | None]:
         """Of every part that was trained by us ("codec", "k-means", "coarse stage" ...), what was held out of each

@@ -21,7 +21,8 @@ CONFIG_NAME = "config.gin"
 CARD_NAME = "MODEL_CARD.md"
 PROMPT_NAME = "prompt.wav"
 CODEC_FILE, SEMANTIC_FILE = "codec.safetensors", "semantic.safetensors"
-STAGE_ORDER = ("semantic", "coarse", "fine")
+# In the order of generation. "acoustic" stands in place of the first two: acoustic tokens from themselves alone.
+STAGE_ORDER = ("semantic", "coarse", "acoustic", "fine")
 # Optional: a detector of this system's continuations, and a network whose embeddings tell speakers apart.
 CLASSIFIER_NAMES = ("detector", "speaker")
 # Name in the provenance of the temperatures of the semantic, coarse and fine stage that generation takes by default.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _STAGE_TEXTS = {
     "semantic": "semantic tokens from semantic tokens",
     "coarse": "coarse acoustic tokens from semantic tokens",
+    "acoustic": "coarse acoustic tokens from those before them alone",
     "fine": "fine acoustic tokens from coarse ones",
 }
 _CLASSIFIER_TEXTS = {
@@ -48,6 +49,11 @@ def _summary(manifest: "Manifest") -> str:
     if not manifest.language_models:
         codec, encoder = _titles(manifest)
         return f"Tokenizers of an AudioLM ({codec}, and {encoder} with k-means), without language models."
+    if "acoustic" in manifest.language_models:
+        return (
+            "The acoustic-only model that AudioLM is compared with, trained with audiolm_jax: it continues sound by "
+            "modelling acoustic tokens alone (Borsos et al. 2022)."
+        )
     return (
         "An AudioLM trained with audiolm_jax: it continues speech, without text, by modelling semantic and acoustic "
         f"tokens in {len(manifest.language_models)} stages (Borsos et al. 2022)."

@@ -108,7 +108,8 @@ def export_system(
     Args:
         folder: where to.
         tokenizers: a bundle; its tokenizers, licence, figures and provenance are taken over.
-        stage_workdirs: work directory of each stage's training by its name ("semantic", "coarse", "fine").
+        stage_workdirs: work directory of each stage's training by its name ("semantic", "coarse", "fine", or
+            "acoustic" in place of the first two).
         name: of the system; the tokenizers' if not given.
         prompt: a WAV file that goes with it as prompt.wav.
         weight_dtype: see `export_bundle`; None for that of the tokenizers.
@@ -116,8 +117,12 @@ def export_system(
         classifier_workdirs: see `with_classifiers`.
 
     Raises:
-        UserError: a stage was trained on tokens of other tokenizers; and as `export_tokenizers`.
+        UserError: a stage was trained on tokens of other tokenizers, or stands in place of another one that is given;
+            and as `export_tokenizers`.
     """
+    if "acoustic" in stage_workdirs and (others := sorted({"semantic", "coarse"} & set(stage_workdirs))):
+        raise UserError(f"the acoustic stage stands in place of semantic and coarse stage: leave out the {others[0]} "
+                        "stage, or export two bundles")
     base = Bundle.load(tokenizers)
     models, texts, steps, splits = {}, {}, dict(base.provenance.get("steps", {})), {}
     provenance = dict(base.provenance)

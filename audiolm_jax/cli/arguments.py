@@ -16,9 +16,9 @@ from audiolm_jax.files.object_storage import is_remote
 # By the names of their arguments: what commands read, and what they write to. An output must not be an input.
 INPUTS = (
     "experiment", "data", "input", "bundle", "prompt", "source", "kmeans", "model", "codec", "w2v_bert", "tokenizers",
-    "semantic", "coarse", "fine", "system", "detector", "speaker", "classifier", "item", "features", "audio", "gold",
-    "scores", "wavs", "tokens", "train_tokens", "transcripts", "asr", "reference", "compare", "degraded", "generated",
-    "files", "swuggy", "sblimp", "vocabulary", "unrelated",
+    "semantic", "coarse", "acoustic", "fine", "system", "detector", "speaker", "classifier", "item", "features",
+    "audio", "gold", "scores", "wavs", "tokens", "train_tokens", "transcripts", "asr", "reference", "compare",
+    "degraded", "generated", "files", "swuggy", "sblimp", "vocabulary", "unrelated",
 )  # fmt: skip
 OUTPUTS = ("output", "page", "json", "workdir", "corpus_cache")
 

@@ -9,7 +9,7 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.files import outputs
 from audiolm_jax.files.model_folders import find_bundle
 
-STAGES = ("semantic", "coarse", "fine")
+STAGES = ("semantic", "coarse", "acoustic", "fine")
 CLASSIFIERS = ("detector", "speaker")
 
 
@@ -169,7 +169,7 @@ def _check_bundle_parts(args: Namespace, stages: Mapping[str, str], classifiers:
     elif args.kmeans or args.w2v_bert or args.licence or args.data:
         raise UserError("--kmeans, --w2v_bert, --licence and --data are given when the tokenizers are made")
     elif args.tokenizers is not None and not stages:
-        raise UserError("give at least one of --semantic, --coarse and --fine with --tokenizers")
+        raise UserError("give at least one of --semantic, --coarse, --acoustic and --fine with --tokenizers")
     elif args.system is not None and (not classifiers or stages or args.prompt or args.name):
         raise UserError("with --system give --detector, --speaker or both, and nothing else")
 

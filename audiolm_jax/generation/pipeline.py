@@ -31,6 +31,8 @@ from audiolm_jax.generation.stage_sampler import StageSampler
 from audiolm_jax.generation.stages import add_fine, continue_coarse, continue_semantic
 from audiolm_jax.tokens.alignment import collapse, joint_period_seconds, num_frames, token_rate_hz
 
+# A stage that has no number and no temperature of its own draws as the one that predicts the same levels.
+_DRAWN_AS = {"acoustic": "coarse"}
 DEFAULT_SECONDS = 7.0
 # Frames of a run of equal semantic tokens where neither bundle nor prompt tell.
 DEFAULT_MEAN_RUN_FRAMES = 1.5
@@ -50,7 +52,8 @@ class Generation:
     Attributes:
         waveform: prompt (as the codec renders it) and continuation, at the codec's rate.
         prompt_seconds: how much of the waveform is the prompt; 0 without an acoustic prompt.
-        semantic_tokens: int32[T_s], full rate, prompt and continuation; none in mode "fine", which needs none.
+        semantic_tokens: int32[T_s], full rate, prompt and continuation; none in mode "fine" and from an acoustic-only
+            bundle, which need none.
         acoustic_tokens: int32[T_a, Q], prompt and continuation.
         sample_index: which of the request's samples this is.
     """
@@ -84,13 +87,17 @@ class AudioLM:
         """Lays out the language models' weights for decoding.
 
         Raises:
-            UserError: the bundle lacks the semantic or the coarse stage, or its fine stage while its coarse stage does
-                not predict all of the codec's levels.
+            UserError: the bundle has neither semantic and coarse stage nor an acoustic one in their place, or both, or
+                its stages predict more levels than its codec has.
         """
+        words = [name for name in ("semantic", "coarse") if name in bundle.stages]
         missing = [name for name in ("semantic", "coarse") if name not in bundle.stages]
-        if missing:
+        if "acoustic" in bundle.stages and words:
+            raise UserError(f"bundle {bundle.name} has an acoustic stage and a {words[0]} stage, but the one stands in "
+                            "place of the other; export two bundles")
+        if missing and "acoustic" not in bundle.stages:
             raise UserError(f"bundle {bundle.name} has no {' and no '.join(missing)} stage, so it cannot generate")
-        levels = bundle.stages["coarse"].target.num_levels
+        levels = bundle.stages[bundle.coarse_stage_name].target.num_levels
         if "fine" in bundle.stages:
             levels += bundle.stages["fine"].target.num_levels
         if levels > bundle.codec.num_quantizers:
@@ -197,7 +204,7 @@ class AudioLM:
         with _Bars(on_progress, progress) as show:
             samplers = {
                 name: StageSampler(
-                    decoder, sampling[name], _keys(requests, name), show.of_stage(name), fixed_rows=fixed_rows
+                    decoder, sampling[_as_drawn(name)], _keys(requests, name), show.of_stage(name), fixed_rows
                 )
                 for name, decoder in self._decoders.items()
             }
@@ -210,7 +217,9 @@ class AudioLM:
         ]
 
     def _semantic(self, samplers: dict[str, StageSampler], mode: str, rows: list[_Given]) -> list[np.ndarray]:
-        """Semantic tokens of each row, as many as its acoustic frames need."""
+        """Semantic tokens of each row, as many as its acoustic frames need; none without a semantic stage."""
+        if "semantic" not in samplers:
+            return [row.semantic_tokens for row in rows]
         semantic_hz = self.bundle.stages["semantic"].target.frames_hz
         totals = [_num_frames_at(row.total_frames, semantic_hz, self._acoustic_hz) for row in rows]
         known = [row.semantic_tokens[:total] for row, total in zip(rows, totals, strict=True)]
@@ -223,9 +232,10 @@ class AudioLM:
         self, samplers: dict[str, StageSampler], semantic: list[np.ndarray], rows: list[_Given]
     ) -> list[np.ndarray]:
         """All levels of each row: int32[T_a, Q]."""
-        levels = self.bundle.stages["coarse"].target.num_levels
+        name = self.bundle.coarse_stage_name
+        levels = self.bundle.stages[name].target.num_levels
         known = [row.acoustic_tokens[:, :levels] for row in rows]
-        coarse = continue_coarse(samplers["coarse"], semantic, known, [row.total_frames for row in rows])
+        coarse = continue_coarse(samplers[name], semantic, known, [row.total_frames for row in rows])
         if "fine" not in samplers:
             return coarse
         drawn = add_fine(samplers["fine"], coarse, [row.fine_frames for row in rows])
@@ -257,6 +267,9 @@ class AudioLM:
             prompt = resample(_cut(request.prompt, request.seconds), codec.sample_rate_hz)
             _refuse_empty(prompt, codec.hop_samples)
             if request.mode == ACOUSTIC:
+                if "coarse" not in self.bundle.stages:
+                    raise UserError(f"bundle {self.bundle.name} has no coarse stage, which mode acoustic needs: its "
+                                    "acoustic stage knows no semantic tokens")
                 return self._nothing_given(len(prompt.samples), semantic_tokens(self.bundle, prompt))
             return self._coarse_given(prompt)
         # Cut first, tokenise then: no token may have heard what follows the prompt.
@@ -270,7 +283,7 @@ class AudioLM:
         return _Given(
             length,
             num_frames(length, codec.hop_samples),
-            semantic_tokens(self.bundle, prompt),
+            semantic_tokens(self.bundle, prompt) if "semantic" in self.bundle.stages else np.zeros(0, np.int32),
             encode_chunked(codec, self.bundle.codec_params, prompt.samples[None])[0],
             fine_frames=whole // codec.hop_samples,
         )
@@ -323,8 +336,13 @@ def mean_run_frames(bundle: Bundle, prompt: np.ndarray) -> float:
 def _keys(requests: Sequence[Request], stage: str):
     """[N] keys of all samples of all requests, for the draws of one stage."""
     return jnp.concatenate(
-        [row_keys(one.seed, np.arange(one.num_samples), STAGE_NUMBERS[stage]) for one in requests]
+        [row_keys(one.seed, np.arange(one.num_samples), STAGE_NUMBERS[_as_drawn(stage)]) for one in requests]
     )
+
+
+def _as_drawn(stage: str) -> str:
+    """The stage whose number and settings another one takes; itself for the three of the paper."""
+    return _DRAWN_AS.get(stage, stage)
 
 
 def _num_frames_at(frames: int, rate_hz, other_rate_hz) -> int:

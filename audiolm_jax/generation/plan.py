@@ -134,7 +134,7 @@ def coarse_rows(stage: Stage, sample: int, known: int, total_frames: int) -> lis
     views = plan_windows(
         known, total_frames, length, int(OVERLAP_SECONDS * rate), multiple=int(stage.period_seconds * rate)
     )
-    semantic_per_acoustic = stage.prefix.frames_hz / rate
+    semantic_per_acoustic = stage.prefix.frames_hz / rate if stage.prefix is not None else 0
     frames = _counted_frames(views, length)
     return [
         Row(

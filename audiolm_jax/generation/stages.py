@@ -76,8 +76,8 @@ def continue_coarse(
     """Stage 2: coarse tokens for exactly a number of frames.
 
     Args:
-        sampler: the coarse stage, with one key per sample.
-        semantic: of each sample int[T_s], full rate, prompt and continuation.
+        sampler: the coarse stage, or the acoustic one, with one key per sample.
+        semantic: of each sample int[T_s], full rate, prompt and continuation; the acoustic stage does not look at them.
         prompts: of each sample int[T, Q'] coarse codes that are given; may have no frames.
         total_frames: of each sample, acoustic frames in the end.
 
@@ -85,7 +85,6 @@ def continue_coarse(
         For each sample int32[total_frames, Q'], the prompt first.
     """
     stage = sampler.stage
-    semantic_per_acoustic = stage.prefix.frames_hz / stage.target.frames_hz
     streams = [np.asarray(prompt, np.int32) for prompt in prompts]
     rows = [
         coarse_rows(stage, sample, len(prompt), total)
@@ -93,10 +92,13 @@ def continue_coarse(
     ]
 
     def prompt_ids(row: Row) -> np.ndarray:
+        given = _target_ids(stage, streams[row.sample][row.view.start :])
+        if stage.prefix is None:
+            return given
+        semantic_per_acoustic = stage.prefix.frames_hz / stage.target.frames_hz
         first = math.floor(row.view.start * semantic_per_acoustic)
         last = math.ceil(row.view.stop * semantic_per_acoustic)
-        words = _semantic_ids(stage, semantic[row.sample][first:last])
-        return np.concatenate([words, _target_ids(stage, streams[row.sample][row.view.start :])])
+        return np.concatenate([_semantic_ids(stage, semantic[row.sample][first:last]), given])
 
     def keep(row: Row, ids: np.ndarray) -> None:
         streams[row.sample] = np.concatenate([streams[row.sample], _target_codes(stage, ids)])

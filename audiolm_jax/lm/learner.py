@@ -33,7 +33,7 @@ class StageLearner:
 
     @property
     def name(self) -> str:
-        """ "lm_semantic", "lm_coarse" or "lm_fine"; also the name of the weights in a bundle."""
+        """ "lm_semantic", "lm_coarse", "lm_acoustic" or "lm_fine"; also the name of the weights in a bundle."""
         return f"lm_{self.stage.name}"
 
     @property

@@ -86,12 +86,18 @@ def generation_page(
         semantic_vocab=semantic.vocab_size,
         acoustic_hz=codec.sample_rate_hz / codec.hop_samples,
         codebook_size=codec.codebook_size,
-        num_coarse_quantizers=bundle.stages["coarse"].target.num_levels,
+        num_coarse_quantizers=bundle.stages[bundle.coarse_stage_name].target.num_levels,
     )
     words = _WORDS[request.mode]
     numbers = [f" {made.sample_index + 1}" if len(generations) > 1 else "" for made in generations]
     clips = [
-        Clip(words.title + number, made.waveform, made.prompt_seconds, made.semantic_tokens, made.acoustic_tokens)
+        Clip(
+            words.title + number,
+            made.waveform,
+            made.prompt_seconds,
+            made.semantic_tokens if "semantic" in bundle.stages else None,
+            made.acoustic_tokens,
+        )
         for number, made in zip(numbers, generations, strict=True)
     ]
     if request.prompt is not None:

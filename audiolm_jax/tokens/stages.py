@@ -1,7 +1,8 @@
-"""The three stages of AudioLM as data: what is the prefix, what is predicted, how long, and which ids are legal.
+"""The stages of AudioLM as data: what is the prefix, what is predicted, how long, and which ids are legal.
 
 A stage is not a network: one decoder-only Transformer serves all of them (AudioLM, section III-C). Piano, with three
-levels of 16384 codes and no fine stage, is `coarse_stage(num_coarse_quantizers=3, codebook_size=16384)`.
+levels of 16384 codes and no fine stage, is `coarse_stage(num_coarse_quantizers=3, codebook_size=16384)`. The model
+that piano was compared with, acoustic tokens from acoustic tokens alone, is `acoustic_stage` of the same levels.
 """
 
 import dataclasses
@@ -57,7 +58,7 @@ class Stage:
     tokens carry loss. The model reads the sequence shifted right by one, with PAD in the first place.
 
     Attributes:
-        name: "semantic", "coarse" or "fine"; names metrics, records of a bundle and gin files.
+        name: "semantic", "coarse", "fine" or "acoustic"; names metrics, records of a bundle and gin files.
         layout: ids of this stage's streams and of no other.
         prefix: what is given, None for the semantic stage.
         target: what is predicted.
@@ -184,6 +185,30 @@ def coarse_stage(
         target=StreamSlice(ACOUSTIC, 0, num_coarse_quantizers, rates.acoustic_hz),
         crop_seconds=Fraction(str(crop_seconds)),
         collapse_repeats=collapse_repeats,
+        target_eos=False,
+        length_multiple=length_multiple,
+    )
+
+
+def acoustic_stage(
+    rates: TokenizerRates = PAPER_RATES,
+    codebook_size: Count = 1024,
+    num_coarse_quantizers: Count = 4,
+    crop_seconds: Positive = 10,
+    length_multiple: Count = 1,
+) -> Stage:
+    """p(y^{q<=Q'}_t | y_<t, y^{<q}_t): stage 2 without its semantic tokens, in place of stages 1 and 2.
+
+    The acoustic-only model that AudioLM's preference test on piano compares with. Where the codec has more levels, a
+    fine stage adds them.
+    """
+    return Stage(
+        name="acoustic",
+        layout=TokenLayout(0, codebook_size, num_coarse_quantizers),
+        prefix=None,
+        target=StreamSlice(ACOUSTIC, 0, num_coarse_quantizers, rates.acoustic_hz),
+        crop_seconds=Fraction(str(crop_seconds)),
+        collapse_repeats=False,
         target_eos=False,
         length_multiple=length_multiple,
     )

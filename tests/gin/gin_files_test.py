@@ -1,6 +1,7 @@
 """Every gin file parses, builds its objects, and declares each macro once; every slip of the pen is an error."""
 
 import atexit
+import dataclasses
 import functools
 import re
 import shutil
@@ -15,10 +16,12 @@ import pytest
 
 from audiolm_jax.classifier.feed import ClipFeed
 from audiolm_jax.codec.soundstream import SoundStreamConfig
+from audiolm_jax.data.corpora.corpora import MaestroCorpus
 from audiolm_jax.errors import UserError
 from audiolm_jax.lm.config import TransformerConfig
 from audiolm_jax.semantic.tokenizer import SemanticTokenizerConfig
 from audiolm_jax.semantic.w2v_bert import W2vBertConfig
+from audiolm_jax.tokens.layout import TokenLayout
 from audiolm_jax.training import experiment
 from audiolm_jax.training.macros import configuration
 from audiolm_jax.training.macros.former_experiments import FORMER_EXPERIMENTS
@@ -32,9 +35,10 @@ DECLARATION = re.compile(r"^([A-Z][A-Z0-9_]*) = (.*?)(  # (.+))?$")
 
 
 def settings_for(name):
-    macro = {
-        "kmeans_small": "W2V_BERT", "kmeans_librilight_paper": "W2V_BERT", "cluster_small_again": "TEACHER"
-    }.get(name)  # fmt: skip
+    macro = {"cluster_small_again": "TEACHER"} | dict.fromkeys(
+        ("kmeans_small", "kmeans_librilight_paper", "kmeans_maestro_paper", "kmeans_piano_small"), "W2V_BERT"
+    )
+    macro = macro.get(name)
     return [f"{macro}=/nowhere"] if macro else []
 
 
@@ -163,6 +167,37 @@ def test_the_papers_codec_has_the_papers_losses():
     assert not (weights.log_mel or weights.mel or weights.correlation or weights.relative_features)
     assert (learner.quantizer_start_step, learner.discriminator_start_step, learner.full_rate_share) == (0, 0, 0)
     assert load("codec_small", "NUM_QUANTIZERS=3", "CODEBOOK_SIZE=16384")[0].learner.config.codebook_size == 16384
+
+
+def test_the_papers_piano_has_three_levels_of_16384_codes_and_no_fine_stage():
+    for part in ("codec", "w2v_bert_xl", "kmeans", "semantic", "coarse"):
+        assert load(f"{part}_maestro_paper")[0].options == load(f"{part}_librilight_paper")[0].options
+    config = load("codec_maestro_paper")[0].learner.config
+    assert config == SoundStreamConfig(num_quantizers=3, codebook_size=16384)
+    assert config.sample_rate_hz / config.hop_samples * 3 * 14 == 2100
+    assert isinstance(load("codec_maestro_paper")[0].feed.corpora[0], MaestroCorpus)
+    speech, piano = (load(f"coarse_{corpus}_paper")[0].learner for corpus in ("librilight", "maestro"))
+    assert piano.config == speech.config and piano.stage.crop_seconds == 10
+    assert piano.stage == dataclasses.replace(
+        speech.stage,
+        layout=TokenLayout(1024, 16384, 3),
+        target=dataclasses.replace(speech.stage.target, num_levels=3),
+    )
+    alone = load("acoustic_maestro_paper")[0].learner.stage
+    assert alone.prefix is None and alone.target == piano.stage.target and alone.crop_seconds == 10
+    assert load("semantic_maestro_paper")[0].learner.stage == load("semantic_librilight_paper")[0].learner.stage
+
+
+def test_the_small_piano_agrees_with_itself():
+    codec, kmeans = load("codec_piano_small")[0].learner.config, load("kmeans_piano_small")[0].learner.tokenizer
+    assert load("best_rq_piano_small")[0].learner.config == kmeans.encoder
+    assert load("best_rq_piano_small")[0].learner.perturbation.share == 0  # a warped note is another note
+    names = ("semantic", "coarse", "acoustic")
+    semantic, coarse, acoustic = (load(f"{name}_piano_small")[0].learner.stage for name in names)
+    for stage in (coarse, acoustic):
+        assert (stage.target.num_levels, stage.layout.codebook_size) == (codec.num_quantizers, codec.codebook_size)
+    assert semantic.layout.semantic_vocab == coarse.layout.semantic_vocab == kmeans.num_clusters
+    assert not semantic.collapse_repeats and not coarse.collapse_repeats
 
 
 def test_the_stages_have_the_papers_crops():

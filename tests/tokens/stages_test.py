@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from audiolm_jax.tokens.layout import EOS
-from audiolm_jax.tokens.stages import TokenizerRates, coarse_stage, fine_stage, semantic_stage
+from audiolm_jax.tokens.stages import TokenizerRates, acoustic_stage, coarse_stage, fine_stage, semantic_stage
 
 
 def test_the_papers_stages():
@@ -27,6 +27,16 @@ def test_piano_has_three_large_levels_and_no_fine_stage():
     assert stage.max_target_length == 10 * 50 * 3
     with pytest.raises(ValueError, match="no fine stage"):
         fine_stage(codebook_size=16384, num_coarse_quantizers=3, num_quantizers=3)
+
+
+def test_the_acoustic_stage_is_the_coarse_one_without_its_prefix():
+    alone = acoustic_stage(codebook_size=16384, num_coarse_quantizers=3)
+    coarse = coarse_stage(codebook_size=16384, num_coarse_quantizers=3)
+    assert alone.prefix is None and alone.target == coarse.target
+    assert (alone.max_prefix_length, alone.max_target_length) == (0, coarse.max_target_length)
+    assert alone.layout.vocab_size == 2 + 3 * 16384  # no ids for semantic tokens
+    assert not alone.target_eos and not alone.allowed(0)[EOS]
+    assert alone.period_seconds == Fraction(1, 50)
 
 
 def test_eos_is_legal_only_where_the_stage_has_one():

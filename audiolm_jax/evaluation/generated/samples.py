@@ -258,6 +258,8 @@ def _refusal(kind: str, source: _Source, bundle: Bundle, settings: SampleSetting
         return "shorter than one frame of tokens"
     if kind == FINE and "fine" not in bundle.stages:
         return f"bundle {bundle.name} has no fine stage"
+    if kind == ACOUSTIC and "coarse" not in bundle.stages:
+        return f"bundle {bundle.name} has no coarse stage"
     return None
 
 

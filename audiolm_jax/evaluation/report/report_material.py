@@ -15,6 +15,7 @@ from typing import Any
 
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.evaluation.generated.samples import (
+    ACOUSTIC,
     FINE,
     KINDS,
     ORIGINAL,
@@ -106,10 +107,11 @@ class Material:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of samples that the bundle's stages can make; one without a fine stage generates all the same."""
-        stages = self.bundle.stages
-        if not {"semantic", "coarse"} <= set(stages):
+        stages = set(self.bundle.stages)
+        if not stages >= {"semantic", "coarse"} and "acoustic" not in stages:
             return (ORIGINAL, RECONSTRUCTION)
-        return tuple(kind for kind in KINDS if kind != FINE or "fine" in stages)
+        needs = {FINE: "fine", ACOUSTIC: "coarse"}
+        return tuple(kind for kind in KINDS if kind not in needs or needs[kind] in stages)
 
     @property
     def samples_folder(self) -> Path:

@@ -246,7 +246,8 @@ def _plots(measurement: Measurement) -> str:
         return level_bars("Codes in use", "% of each codebook", names, [("in use", "made", usage)], 100.0)
     if measurement.metric == "perplexity":
         stages = measurement.details["stages"]
-        coarse = len(stages.get("coarse", {}).get("heldout_nats_by_level", ()))
+        before_fine = stages.get("coarse") or stages.get("acoustic") or {}
+        coarse = len(before_fine.get("heldout_nats_by_level", ()))
         return "".join(_stage_bars(name, row, coarse if name == "fine" else 0) for name, row in stages.items())
     if measurement.metric == "detector":
         sides = (("real", "given"), ("generated", "made"))

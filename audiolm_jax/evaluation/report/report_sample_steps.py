@@ -78,7 +78,8 @@ def _missing_kinds(material: Material) -> tuple[str, ...]:
     missing = [kind for kind in KINDS if kind not in material.kinds]
     if not missing:
         return ()
-    lacking = [name for name in STAGE_ORDER if name not in material.bundle.stages]
+    stages = material.bundle.stages
+    lacking = [name for name in STAGE_ORDER if name not in stages and name != "acoustic"]
     return (f"the bundle has no {' and no '.join(lacking)} stage, so there are no samples {', '.join(missing)}",)
 
 
