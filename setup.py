@@ -73,6 +73,8 @@ EXTRAS = {
     "espeak": ["espeakng-loader>=0.2.4,<0.3"],
     # The plots of benchmarks/recipe.py.
     "benchmarks": ["matplotlib>=3.10,<4"],
+    # Piano from MIDI, for launch/render_midi.py: a synthesiser in a wheel, and a small sound font in pretty_midi's.
+    "midi": ["midirenderer>=0.1.3,<0.2", "mido>=1.3,<2", "pretty_midi>=0.2.11,<0.3"],
     "test": [
         "pytest>=9.0,<10",
         "pytest-xdist>=3.8,<4",

@@ -13,7 +13,7 @@ setting TF_CPP_MIN_LOG_LEVEL 2 "from which level on XLA and TensorFlow tell what
 setting PYTHON "" "what .venv is made with; empty for the first Python of 3.11 or newer that is found"
 answer_help "${BASH_SOURCE[0]}" "$@"
 
-make_environment test "${ROOT}[train,eval,whisper,benchmarks,test]"
+make_environment test "${ROOT}[train,eval,whisper,midi,benchmarks,test]"
 cd "$ROOT"
 "$VENV/bin/python" -m ruff check .
 export JAX_PLATFORMS TF_CPP_MIN_LOG_LEVEL

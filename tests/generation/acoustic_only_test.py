@@ -22,8 +22,7 @@ def acoustic_only(with_fine=False):
     levels = COARSE if with_fine else ALL
     stages = [acoustic_stage(codebook_size=CODES, num_coarse_quantizers=levels, crop_seconds=1)]
     if with_fine:
-        fine = fine_stage(codebook_size=CODES, num_coarse_quantizers=COARSE, num_quantizers=ALL, crop_seconds=0.4)
-        stages.append(fine)
+        stages.append(fine_stage(codebook_size=CODES, num_coarse_quantizers=COARSE, num_quantizers=ALL, crop_seconds=1))
     models = {}
     for stage in stages:
         params = jax.tree.map(lambda value: 2 * value, StageModel(stage, config).init(jax.random.key(0)))
