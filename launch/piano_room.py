@@ -40,7 +40,7 @@ def draw_room(rng: np.random.Generator) -> Room:
     return Room(
         decay_seconds=float(np.exp(rng.uniform(*np.log((0.25, 2.2))))),
         distance_db=float(rng.uniform(-22.0, -4.0)),
-        tilt_db=float(rng.uniform(-1.5, 1.0)),
+        tilt_db=float(rng.uniform(-3.0, 0.5)),
         noise_db=float(rng.uniform(-75.0, -50.0)),
         level_dbfs=float(LEVEL_DBFS + deviation_db),
     )

@@ -43,6 +43,8 @@ DESCRIPTION, TABLE = "made_from.json", "renders.tsv"
 COLUMNS = ("file", "midi", "piece", "seconds", "sound_font", "speed", "semitones", "cents", "strength", "contrast",
            "decay_seconds", "distance_db", "tilt_db", "noise_db", "level_dbfs")  # fmt: skip
 LEAST_SECONDS = 1.0
+# Of silence before the first note, and of what sounds on after the last has become a thousandth of the loudest.
+EDGE_SECONDS = (0.2, 1.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +113,11 @@ def render(score: Score, fonts: list[SoundFont], seed: int, variant: int, sample
         raise piano_touch.UnusableMidi(f"the synthesiser cannot play it ({what})") from error
     stereo, rate_hz = soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)
     dry = soxr.resample(stereo.mean(axis=1), rate_hz, sample_rate_hz, quality="HQ")
-    if len(dry) < LEAST_SECONDS * sample_rate_hz or not np.any(dry):
+    loud = np.flatnonzero(np.abs(dry) > 1e-3 * np.max(np.abs(dry), initial=0.0))
+    if len(loud):
+        before, after = (round(seconds * sample_rate_hz) for seconds in EDGE_SECONDS)
+        dry = dry[max(0, loud[0] - before) : loud[-1] + 1 + after]
+    if len(dry) < LEAST_SECONDS * sample_rate_hz or not len(loud):
         raise piano_touch.UnusableMidi("nothing of it is heard")
     samples = piano_room.in_room(dry, sample_rate_hz, room, rng)
     drawn = dataclasses.asdict(touch) | dataclasses.asdict(room)

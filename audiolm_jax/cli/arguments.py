@@ -147,18 +147,18 @@ def add_corpus(parser, folder: str) -> None:
     """--corpus, --segment_seconds, --corpus_cache, --heldout_speakers and --split_seed, of the folder of a flag."""
     parser.add_argument(
         "--corpus", default="folder", metavar="KIND",
-        help=f"folder (default), libri_light, unlab-600, unlab-6k, unlab-60k or maestro: what {folder} holds",
+        help=f"folder (default), libri_light, unlab-600, unlab-6k, unlab-60k, maestro or music: what {folder} holds",
     )  # fmt: skip
     parser.add_argument(
         "--segment_seconds", type=length, default=60.0, metavar="S",
-        help="of the segments that Libri-Light and MAESTRO are cut into (default 60)",
+        help="of the segments that Libri-Light, MAESTRO and music are cut into (default 60)",
     )  # fmt: skip
     parser.add_argument(
         "--corpus_cache", metavar="DIR", help="where the index of their segments is kept (default: the user's cache)"
     )
     parser.add_argument(
         "--heldout_speakers", type=whole, default=20, metavar="N",
-        help="speakers kept out of training (default 20; 0: none)",
+        help="speakers, or pieces of music, kept out of training (default 20; 0: none)",
     )  # fmt: skip
     parser.add_argument(
         "--split_seed", type=whole, default=0, metavar="N", help="decides which speakers these are (default 0)"

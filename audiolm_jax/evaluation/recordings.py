@@ -10,7 +10,7 @@ from typing import Any
 from audiolm_jax.audio import Waveform, read_ranges
 from audiolm_jax.data.corpora.corpora import Corpus, open_corpora
 from audiolm_jax.data.corpora.utterances import Utterance
-from audiolm_jax.data.corpora.voice_activity import SEGMENT_SECONDS, Ranges
+from audiolm_jax.data.corpora.voice_activity import SEGMENT_SECONDS, Ranges, narrowed
 from audiolm_jax.data.feed.order import hash_bits
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.words.transcripts import read_transcripts
@@ -69,7 +69,7 @@ class DataSettings:
         folders: opened as a training opens them, see `data.corpora.corpora.open_corpora`.
         corpus: the kind of all of them.
         heldout_speakers, split_seed: of the split, those of the training; 0 speakers: none is held out.
-        segment_seconds: that Libri-Light and MAESTRO are cut into; the split does not depend on it.
+        segment_seconds: that Libri-Light, MAESTRO and music are cut into; the split does not depend on it.
         cache_dir: of the index of their segments.
         unseen: all recordings count as held out, because no training has heard any of them.
     """
@@ -100,7 +100,7 @@ class DataSettings:
     def recordings(self, transcripts: str | Path | None = None) -> list[Recording]:
         """All recordings below the folders, in the order of their keys, with their transcripts.
 
-        With several folders, keys begin with the folder's name. Libri-Light and MAESTRO have no transcripts.
+        With several folders, keys begin with the folder's name. Libri-Light, MAESTRO and music have no transcripts.
 
         Args:
             transcripts: a folder with the transcripts, laid out like that of the audio; None: they lie beside it. See
@@ -135,7 +135,7 @@ class DataSettings:
 
     def _has_speaker(self, utterance: Utterance) -> bool:
         """Whether the corpus says who speaks: a file that lies in the root of a folder is in no speaker's folder."""
-        return self.corpus != "maestro" and utterance.speaker != utterance.key
+        return self.corpus not in ("maestro", "music") and utterance.speaker != utterance.key
 
     def flags(self) -> str:
         """The flags that decide on the split, for messages."""
@@ -151,6 +151,22 @@ class DataSettings:
         if self.unseen:
             return plain | {"unseen": True}
         return plain | {"heldout_speakers": self.heldout_speakers, "split_seed": self.split_seed}
+
+
+def excerpt(recording: Recording, num_samples: int, sample_rate_hz: int, seconds: float) -> Recording:
+    """So many seconds of a longer recording, from a place that its key alone decides; nobody knows what is said there.
+
+    Args:
+        recording: of which it is a part; its key is followed by "@" and the second at which the excerpt begins.
+        num_samples: of all of it, as it is read.
+        sample_rate_hz: of its file.
+        seconds: of the excerpt, less than the recording has.
+    """
+    length = round(seconds * sample_rate_hz)
+    start = hash_bits(0, "excerpt", recording.key) % (num_samples - length + 1)
+    ranges = narrowed(recording.ranges or ((0, num_samples),), start, start + length)
+    key = f"{recording.key}@{start / sample_rate_hz:.2f}"
+    return dataclasses.replace(recording, key=key, source_key=key, ranges=ranges, text=None)
 
 
 def find_recordings(

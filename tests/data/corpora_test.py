@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 
 from audiolm_jax.audio import Waveform, resample
-from audiolm_jax.data.corpora import libri_light, maestro, segment_index
-from audiolm_jax.data.corpora.corpora import CORPUS_KINDS, FolderCorpus, LibriLightCorpus, MaestroCorpus, open_corpus
+from audiolm_jax.data.corpora import even_segments, libri_light, segment_index
+from audiolm_jax.data.corpora.corpora import (
+    CORPUS_KINDS,
+    FolderCorpus,
+    LibriLightCorpus,
+    MaestroCorpus,
+    MusicCorpus,
+    open_corpus,
+)
 from audiolm_jax.data.corpora.utterances import read_utterance
 from audiolm_jax.errors import UserError
 from tests.data.tiny_corpora import (
@@ -347,7 +354,7 @@ def test_the_second_start_opens_only_what_changed(libri_light_dir, monkeypatch):
 @pytest.mark.parametrize("error", [MemoryError("256 GiB"), RuntimeError("lost"), PermissionError(13, "denied")])
 @pytest.mark.parametrize("kind", ["libri_light", "maestro"])
 def test_whatever_a_header_raises_leaves_out_one_recording(tmp_path, libri_light_dir, monkeypatch, kind, error):
-    module = {"libri_light": libri_light, "maestro": maestro}[kind]
+    module = {"libri_light": libri_light, "maestro": even_segments}[kind]
     root = libri_light_dir if kind == "libri_light" else write_maestro(tmp_path / "maestro")
     bad = next(root.rglob("*emma_01*.flac" if kind == "libri_light" else "*R3_2018*.wav"))
     opened, real = [], module.read_header
@@ -485,3 +492,50 @@ def test_mistakes_with_maestro_are_user_errors(tmp_path):
     table.unlink()
     with pytest.raises(UserError, match="neither maestro-v3.0.0.json nor .csv"):
         _ = MaestroCorpus(root).utterances
+
+
+@pytest.fixture
+def music_dir(tmp_path):
+    """Stereo recordings of 44.1 kHz: three pieces with a folder each, and two that lie in the root."""
+    names = ("sonata/monday", "sonata/tuesday", "suite/take1", "waltz/take1", "nocturne", "prelude")
+    for number, name in enumerate(names):
+        write_recording(tmp_path / "music" / f"{name}.wav", np.stack([ramp(44_100, number)] * 2, axis=1), 44_100)
+    return tmp_path / "music"
+
+
+def test_music_is_cut_evenly_and_split_by_piece(music_dir, tmp_path):
+    corpus = MusicCorpus(music_dir, heldout_pieces=1, segment_seconds=0.4, cache_dir=tmp_path / "cache")
+    assert len(corpus.utterances) == 6 * 3  # 0.33 s each
+    keys = [utterance.key for utterance in corpus.utterances if utterance.speaker == "sonata"]
+    assert keys == [f"sonata/{day}_{number:04d}" for day in ("monday", "tuesday") for number in range(3)]
+    assert {utterance.speaker for utterance in corpus.utterances} == {"sonata", "suite", "waltz", "nocturne", "prelude"}
+    (heldout,) = {utterance.speaker for utterance in corpus.heldout}
+    assert heldout not in corpus.train.speakers and len(corpus.train) + len(corpus.heldout) == 18
+    whole = FolderCorpus(music_dir, heldout_speakers=1)
+    assert corpus.split.heldout_digest == whole.split.heldout_digest and corpus.split.kind == "music"
+    pieces = [read_utterance(utterance) for utterance in corpus.utterances[:3]]
+    np.testing.assert_array_equal(
+        np.round(np.concatenate([piece.samples for piece in pieces]) * 32768).astype(np.int16), ramp(44_100, 4)
+    )
+    assert pieces[0].sample_rate_hz == 44_100
+    assert {file.split for file in corpus.source_files()} == {"train", "heldout"}
+
+
+def test_music_that_cannot_be_read_is_left_out(music_dir, tmp_path, capsys):
+    settings = {"heldout_pieces": 1, "segment_seconds": 0.4, "cache_dir": tmp_path / "cache"}
+    (music_dir / "waltz/take1.wav").write_bytes(b"")
+    corpus = MusicCorpus(music_dir, **settings)
+    assert len(corpus.utterances) == 15 and [entry.key for entry in corpus.left_out] == ["waltz/take1"]
+    assert capsys.readouterr().err.count("waltz/take1.wav: it is empty") == 1
+    # What changed is read again, the rest comes from the index.
+    write_recording(music_dir / "waltz/take1.wav", ramp(44_100), 44_100)
+    assert len(MusicCorpus(music_dir, **settings).utterances) == 18
+    for path in music_dir.rglob("*.wav"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="none of the recordings in .* can be read: it is empty"):
+        _ = MusicCorpus(music_dir, **settings).utterances
+    for changes, message in (({"segment_seconds": 0}, "positive"), ({"heldout_pieces": -1}, "negative")):
+        with pytest.raises(UserError, match=message):
+            MusicCorpus(music_dir, **changes)
+    with pytest.raises(UserError, match="local folder"):
+        MusicCorpus("gs://bucket/music")

@@ -120,6 +120,28 @@ def test_recordings_of_other_lengths_are_no_prompts(tmp_path):
     assert choose_prompts(recordings, QUICK).recordings == ()
 
 
+def test_excerpts_of_long_recordings_are_prompts_where_none_is_shorter(tmp_path):
+    for piece in "abcdefgh":
+        write_noise(tmp_path / piece / "take.wav", 31.0, 8_000)
+    recordings = find_recordings([tmp_path], heldout_speakers=2)
+    chosen = choose_prompts(recordings, QUICK)
+    assert [r.heldout for r in chosen.recordings] == [True, True] and len({r.speaker for r in chosen.recordings}) == 2
+    assert "prompts are excerpts of 2 longer ones" in chosen.notes[0]
+    assert choose_prompts(recordings[::-1], QUICK) == chosen
+    for prompt in chosen.recordings:
+        ((start, stop),) = prompt.ranges
+        assert prompt.key == prompt.source_key == f"{prompt.speaker}/take@{start / 8_000:.2f}"
+        assert stop - start == 80_000 and 0 <= start <= 31 * 8_000 - 80_000
+        assert prompt.read().seconds == QUICK.max_seconds
+    # Of segments too, within them; and nothing is cut where something fits.
+    segment = dataclasses.replace(next(r for r in recordings if r.heldout), ranges=((800, 100_800),))
+    (part,) = choose_prompts([segment], QUICK).recordings
+    assert 800 <= part.ranges[0][0] and part.ranges[0][1] <= 100_800
+    write_noise(tmp_path / "short.wav", 5.0, 8_000)
+    short = Recording("short", "short", tmp_path / "short.wav")
+    assert choose_prompts([short, segment], QUICK).recordings == (short,)
+
+
 def test_the_plan_says_what_is_missing_and_how_to_supply_it(system, speech, tmp_path):
     entries = plan(Material(system, settings(speech, tmp_path)))
     missing = {entry.name: entry for entry in entries if isinstance(entry, NotMeasured)}

@@ -2,7 +2,13 @@
 
 import pytest
 
-from audiolm_jax.data.corpora.corpora import CORPUS_KINDS, FolderCorpus, LibriLightCorpus, MaestroCorpus
+from audiolm_jax.data.corpora.corpora import (
+    CORPUS_KINDS,
+    FolderCorpus,
+    LibriLightCorpus,
+    MaestroCorpus,
+    MusicCorpus,
+)
 from audiolm_jax.errors import UserError
 from audiolm_jax.training import experiment
 from audiolm_jax.training.macros import configuration
@@ -12,9 +18,9 @@ from tests.data.tiny_corpora import ramp, write_libri_light, write_maestro, writ
 
 def test_the_macro_names_the_corpus(tmp_path):
     roots = {FolderCorpus: write_libri_light(tmp_path / "unlab"), MaestroCorpus: write_maestro(tmp_path / "maestro")}
-    roots[LibriLightCorpus] = roots[FolderCorpus]
+    roots[LibriLightCorpus], roots[MusicCorpus] = roots[FolderCorpus], roots[MaestroCorpus]
     for kind in CORPUS_KINDS:
-        wanted = {"folder": FolderCorpus, "maestro": MaestroCorpus}.get(kind, LibriLightCorpus)
+        wanted = {"folder": FolderCorpus, "maestro": MaestroCorpus, "music": MusicCorpus}.get(kind, LibriLightCorpus)
         settings = [f"CORPUS={kind}", f"CORPUS_CACHE={tmp_path / 'cache'}", "SEGMENT_SECONDS=1.0", "HELDOUT_SPEAKERS=1"]
         built, _ = experiment.load("codec_small", settings, str(roots[wanted]))
         assert [type(corpus) for corpus in built.feed.corpora] == [wanted]

@@ -159,7 +159,8 @@ def test_a_folder_is_played_the_same_again_and_goes_on(midi_dir, tmp_path, monke
     assert len(set(sounds.values())) == 6  # two performances of one score, and two variants of each, all differ
     for name in names:
         samples, rate_hz = soundfile.read(first / name)
-        assert rate_hz == RATE and samples.ndim == 1 and 4.5 < len(samples) / rate_hz < 7
+        assert rate_hz == RATE and samples.ndim == 1 and 2.5 < len(samples) / rate_hz < 6
+        assert np.abs(samples[: RATE // 2]).max() > 0.02  # the music begins at once
         assert -36 < 20 * np.log10(np.sqrt(np.mean(samples**2))) < -20 and np.abs(samples).max() < 0.9
 
     # Some were there, one was lost, and one was never begun: the rest is what it was in one go.
@@ -214,7 +215,6 @@ def test_touch_changes_speed_key_and_strength_and_keeps_the_pedal():
 
 @plays
 def test_the_notes_that_are_heard_are_those_of_the_file(tmp_path):
-    touching = load("piano_touch")
     fonts = [script.SoundFont.read(script.default_sound_font())]
     score = midi_folder.find_scores(write_midi(tmp_path / "a.mid", keys=(69,) * 4).parent)[0]
     samples, row = script.render(score, fonts, 0, 0, RATE)
@@ -222,7 +222,7 @@ def test_the_notes_that_are_heard_are_those_of_the_file(tmp_path):
     wanted_hz = 440 * 2 ** ((int(row["semitones"]) + float(row["cents"]) / 100) / 12)
     near = slice(round(2 * wanted_hz * 0.9), round(2 * wanted_hz * 1.1))
     assert (near.start + np.argmax(spectrum[near])) / 2 == pytest.approx(wanted_hz, rel=0.01)
-    assert touching.TAIL_SECONDS < len(samples) / RATE
+    assert len(samples) / RATE > 4 * 0.25 / 1.12 + 0.5  # and the last one dies away
 
 
 def test_its_help_says_how_to_install_what_it_needs():

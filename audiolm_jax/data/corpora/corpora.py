@@ -13,7 +13,7 @@ from typing import Protocol
 
 from audiolm_jax.audio import AUDIO_SUFFIXES
 from audiolm_jax.audio.folder import AudioFolder, PassedOver, find_audio
-from audiolm_jax.data.corpora import libri_light, maestro
+from audiolm_jax.data.corpora import even_segments, libri_light, maestro
 from audiolm_jax.data.corpora.utterances import (
     LeftOut,
     Listing,
@@ -27,10 +27,10 @@ from audiolm_jax.data.corpora.utterances import (
 )
 from audiolm_jax.data.corpora.voice_activity import SEGMENT_SECONDS
 from audiolm_jax.errors import UserError
-from audiolm_jax.files.object_storage import any_path
+from audiolm_jax.files.object_storage import any_path, is_remote
 from audiolm_jax.tokens.split import Split
 
-CORPUS_KINDS = ("folder", "libri_light", *libri_light.SUBSETS, "maestro")
+CORPUS_KINDS = ("folder", "libri_light", *libri_light.SUBSETS, "maestro", "music")
 
 __all__ = [
     "CORPUS_KINDS",
@@ -38,6 +38,7 @@ __all__ = [
     "FolderCorpus",
     "LibriLightCorpus",
     "MaestroCorpus",
+    "MusicCorpus",
     "Utterance",
     "open_corpora",
     "open_corpus",
@@ -275,6 +276,55 @@ class MaestroCorpus(Corpus):
         return self.listing.split("maestro", {"heldout_split": self.heldout_split})
 
 
+@dataclasses.dataclass(frozen=True)
+class MusicCorpus(Corpus):
+    """A folder of long recordings without speakers, cut evenly when they are read.
+
+    The piece takes the speaker's place: as in `FolderCorpus` the first folder below the root, or the stem of a file in
+    the root. All recordings of a piece are on one side of the split, which is that of `FolderCorpus` to the letter. An
+    utterance is a segment of up to `segment_seconds`, as in `MaestroCorpus`.
+
+    Attributes:
+        root: the folder.
+        heldout_pieces: number of pieces to hold out, at most a quarter of them; 0 for none.
+        seed: of the split.
+        segment_seconds: of a segment, at most.
+        cache_dir: as in `LibriLightCorpus`.
+    """
+
+    root: str | Path
+    heldout_pieces: int = 20
+    seed: int = 0
+    segment_seconds: float = SEGMENT_SECONDS
+    cache_dir: str | Path | None = None
+
+    def __post_init__(self):
+        _check_count(self.heldout_pieces)
+        if self.segment_seconds <= 0:
+            raise UserError(f"the length of a segment must be positive, got {self.segment_seconds} s")
+        if is_remote(self.root):
+            raise UserError(f"{self.root} lies on object storage; a corpus of kind music is read from a local folder")
+
+    @functools.cached_property
+    def listing(self) -> Listing:
+        """The segments of all recordings by key and then by number, and what cannot be used.
+
+        Raises:
+            UserError: as `FolderCorpus`, or none of the recordings can be read.
+        """
+        whole = FolderCorpus(self.root, self.heldout_pieces, self.seed).listing
+        table, unreadable = even_segments.cut("music", whole.table, self.segment_seconds, self.cache_dir)
+        tell_left_out(unreadable)
+        if not len(table):
+            raise UserError(f"none of the recordings in {self.root} can be read: {unreadable[0].reason}")
+        return Listing(table, whole.is_heldout, (*whole.left_out, *unreadable))
+
+    @property
+    def split(self) -> Split:
+        """By piece."""
+        return self.listing.split("music", {"heldout_speakers": self.heldout_pieces, "split_seed": self.seed})
+
+
 def open_corpus(
     kind: str,
     root: str | Path,
@@ -287,10 +337,11 @@ def open_corpus(
 
     Args:
         kind: one of CORPUS_KINDS: "folder" for any folder of audio; "libri_light" for whatever parts of Libri-Light
-            are there, "unlab-600", "unlab-6k" or "unlab-60k" for just these; "maestro".
+            are there, "unlab-600", "unlab-6k" or "unlab-60k" for just these; "maestro"; "music" for any folder of long
+            recordings without speakers.
         root: the folder.
-        heldout_speakers, seed: of the split; MAESTRO has its own.
-        segment_seconds: of a segment of Libri-Light or MAESTRO.
+        heldout_speakers, seed: of the split, pieces where there are no speakers; MAESTRO has its own.
+        segment_seconds: of a segment of Libri-Light, MAESTRO or music.
         cache_dir: where the index of their segments is kept; None for the user's cache.
 
     Raises:
@@ -303,6 +354,8 @@ def open_corpus(
         return LibriLightCorpus(root, subset, heldout_speakers, seed, segment_seconds, cache_dir)
     if kind == "maestro":
         return MaestroCorpus(root, segment_seconds=segment_seconds, cache_dir=cache_dir)
+    if kind == "music":
+        return MusicCorpus(root, heldout_speakers, seed, segment_seconds, cache_dir)
     raise UserError(f"there is no kind of corpus {kind!r}; take one of {', '.join(CORPUS_KINDS)}")
 
 
@@ -319,7 +372,7 @@ def open_corpora(
     Raises:
         UserError: there is no such kind, or parts of Libri-Light are named one by one.
     """
-    if len(roots) > 1 and kind not in ("folder", "maestro"):
+    if len(roots) > 1 and kind not in ("folder", "maestro", "music"):
         # A reader of small may read in medium too, and would be held out of one and trained on in the other.
         raise UserError(f"the corpus is {kind!r}: name one folder, that which holds small/, medium/ and large/")
     return tuple(open_corpus(kind, root, heldout_speakers, seed, segment_seconds, cache_dir) for root in roots)

@@ -2,16 +2,13 @@
 
 import csv
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audiolm_jax.audio import read_header
-from audiolm_jax.data.corpora.segment_index import FileSegments, Stamp, index_path, up_to_date_index
+from audiolm_jax.data.corpora.even_segments import even_segments
 from audiolm_jax.data.corpora.utterances import LeftOut, Listing, UtteranceTable
-from audiolm_jax.data.corpora.voice_activity import cut_evenly
 from audiolm_jax.errors import UserError, first_line
 from audiolm_jax.files.plain_json import parse
 
@@ -118,14 +115,6 @@ def usable(root: Path, performances: list[Performance]) -> tuple[list[Performanc
     return kept, left_out
 
 
-def segments_of(path: Path, segment_seconds: float) -> FileSegments:
-    """The segments of a recording, or why there are none; never raises for a damaged file."""
-    try:
-        return FileSegments.of(cut_evenly(*read_header(path), segment_seconds))
-    except Exception as error:  # noqa: BLE001 (decoders have errors of their own)
-        return FileSegments.unusable(path, error)
-
-
 def list_maestro(
     root: Path, heldout_split: str, segment_seconds: float, cache_dir: str | Path | None
 ) -> Listing:
@@ -136,11 +125,8 @@ def list_maestro(
     """
     kept, left_out = usable(root, read_table(root))
     kept = [performance for performance in kept if performance.split in ("train", heldout_split)]
-    index = up_to_date_index(
-        index_path(cache_dir, "maestro", root, heldout_split, segment_seconds),
-        {performance.audio_filename: _stamp(root / performance.audio_filename) for performance in kept},
-        functools.partial(_segments_below, root, segment_seconds),
-    )
+    files = [performance.audio_filename for performance in kept]
+    index = even_segments("maestro", root, files, segment_seconds, cache_dir, heldout_split)
     unusable = zip(kept, index.reasons, strict=True)
     left_out += [LeftOut(p.audio_filename, p.key, p.composition, reason) for p, reason in unusable if reason]
     table = UtteranceTable(
@@ -155,12 +141,3 @@ def list_maestro(
         raise UserError(f"{root} holds none of the recordings of its table; unpack maestro-v3.0.0.zip again")
     is_heldout = np.asarray([performance.split == heldout_split for performance in kept])
     return Listing(table, is_heldout, tuple(left_out))
-
-
-def _stamp(path: Path) -> Stamp:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns, -1, -1
-
-
-def _segments_below(root: Path, segment_seconds: float, name: str) -> FileSegments:
-    return segments_of(root / name, segment_seconds)

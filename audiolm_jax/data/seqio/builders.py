@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 
 from audiolm_jax.audio import read_ranges
 from audiolm_jax.data.corpora import libri_light, maestro
+from audiolm_jax.data.corpora.even_segments import segments_of
 from audiolm_jax.data.corpora.utterances import LeftOut, heldout_speaker_names, tell_left_out
 from audiolm_jax.data.corpora.voice_activity import SEGMENT_SECONDS, Ranges
 from audiolm_jax.errors import UserError, first_line
@@ -151,7 +152,7 @@ def _maestro_segments(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The examples of one recording, none if it cannot be used; runs in a Beam worker."""
     path = Path(root) / performance.audio_filename
-    found = maestro.segments_of(path, SEGMENT_SECONDS)
+    found = segments_of(path, SEGMENT_SECONDS)
     if found.reason:
         tell_left_out([LeftOut(performance.audio_filename, performance.key, performance.composition, found.reason)])
     try:

@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from audiolm_jax.audio import read_header
 from audiolm_jax.bundle import Bundle
+from audiolm_jax.data.corpora.voice_activity import num_samples_of
+from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.generated.samples import (
     ACOUSTIC,
     FINE,
@@ -28,7 +31,7 @@ from audiolm_jax.evaluation.generated.samples import (
 )
 from audiolm_jax.evaluation.heldout import REFUSED, HeldoutClaim, heldout_claim
 from audiolm_jax.evaluation.language.token_records import Tokenized, tokenize_all
-from audiolm_jax.evaluation.recordings import Recording, shared_out
+from audiolm_jax.evaluation.recordings import Recording, excerpt, shared_out
 from audiolm_jax.evaluation.report.report_plan import Extent, ReportSettings, recording_inputs
 from audiolm_jax.fingerprint import fingerprint
 
@@ -157,6 +160,9 @@ class Material:
 def choose_prompts(recordings: Sequence[Recording], extent: Extent) -> Chosen:
     """Recordings of the protocol's length: held-out ones first, and others only for what those cannot show.
 
+    Where no held-out recording has that length and some are longer, as those of music are, excerpts of them take their
+    place, one of each.
+
     Held-out recordings with a transcript are best, then others that are held out. Transcribed recordings of speakers
     heard in training join them where none of them has a transcript, for word errors, and any where there are fewer than
     FEWEST_PROMPTS. All is shared out among the speakers.
@@ -165,7 +171,14 @@ def choose_prompts(recordings: Sequence[Recording], extent: Extent) -> Chosen:
         recordings: all there are.
         extent: how many, and of what length.
     """
+    notes = []
     heldout = [recording for recording in recordings if recording.heldout]
+    if not _fitting(heldout, 1, extent) and (longer := _excerpts(heldout, extent.prompts, extent)):
+        notes.append(
+            f"no held-out recording has {extent.min_seconds:g} to {extent.max_seconds:g} s: prompts are excerpts of "
+            f"{len(longer)} longer ones"
+        )
+        heldout = longer
     told = _fitting([r for r in heldout if r.text], extent.prompts, extent)
     seen = [recording for recording in recordings if not recording.heldout]
     seen_told = [] if told else _fitting([r for r in seen if r.text], extent.seen_prompts, extent)
@@ -177,7 +190,6 @@ def choose_prompts(recordings: Sequence[Recording], extent: Extent) -> Chosen:
         seen_told = seen_told[: extent.prompts - len(silent)] if seen_told else []
     chosen = [*told, *silent, *seen_told]
     lengths = f"{extent.min_seconds:g} to {extent.max_seconds:g} s"
-    notes = []
     if seen_told:
         notes.append(
             f"no held-out recording of {lengths} has a transcript: {len(seen_told)} of {len(chosen)} prompts are "
@@ -201,6 +213,22 @@ def _fitting(members: Sequence[Recording], count: int | None, extent: Extent) ->
             break
         found += usable(queue[start : start + at_once], extent.min_seconds, extent.max_seconds)
     return found[:count]
+
+
+def _excerpts(members: Sequence[Recording], count: int | None, extent: Extent) -> list[Recording]:
+    """Parts of the protocol's greatest length of those that are longer, shared out among speakers or pieces."""
+    found: list[Recording] = []
+    for recording in shared_out(members, None):
+        if count is not None and len(found) >= count:
+            break
+        try:
+            num_samples, rate_hz = read_header(recording.path)
+        except UserError:
+            continue
+        num_samples = num_samples_of(recording.ranges) or num_samples
+        if num_samples > extent.max_seconds * rate_hz:
+            found.append(excerpt(recording, num_samples, rate_hz, extent.max_seconds))
+    return found
 
 
 def train_classifier(material: Material) -> None:
