@@ -13,11 +13,10 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/recipe.sh"
 
-for part in codec w2v_bert best_rq cluster cluster_again kmeans semantic coarse fine; do
-  setting "$(tr '[:lower:]' '[:upper:]' <<<"$part")_STEPS" "" "steps of ${part}_small; empty for those of its gin file"
-  setting "$(tr '[:lower:]' '[:upper:]' <<<"$part")_SET" "" "further macros of ${part}_small, such as BATCH_SIZE=4 SEED=1"
-done
+trainings codec=codec_small encoder_1="the first encoder" encoder_2="the second encoder" \
+  {kmeans=kmeans,semantic=semantic,coarse=coarse,fine=fine}_small
 setting ENCODER "cluster cluster_again" "how the semantic encoder learns: w2v_bert, best_rq or cluster; and what learns from it"
 setting PHRASE_MINUTES 0 "minutes of a small closed language that espeak-ng speaks, for all but the codec; 0 for none"
 setting HELDOUT_SPEAKERS 20 "speakers of each DATA_DIR that nothing is trained on"
@@ -57,70 +56,26 @@ if [[ -z "$VENV_PYTHON" ]]; then
 fi
 export TF_CPP_MIN_LOG_LEVEL
 
-audiolm() { "$VENV_PYTHON" -m audiolm_jax.cli "$@"; }
-
-# Whether file $1 exists and is newer than all the others.
-newer() {
-  local file="$1" other
-  [[ -f "$file" ]] || return 1
-  for other in "${@:2}"; do [[ "$file" -nt "$other" ]] || return 1; done
-}
-
-# flagged FLAG WORD...: the array FLAGGED, each word after the flag.
-flagged() {
-  local word
-  FLAGGED=()
-  for word in "${@:2}"; do FLAGGED+=("$1" "$word"); done
-}
-
-# train NAME WORKDIR KIND [MACRO=VALUE ...]: experiment NAME_small in WORK/WORKDIR on the folders of KIND: "recordings",
-# "sound" (with what espeak-ng says) or "tokens".
-train() {
-  local name="$1" workdir="$WORK/$2" kind="$3" upper steps_name set_name macro
-  upper="$(printf '%s' "$name" | tr '[:lower:]' '[:upper:]')"
-  steps_name="${upper}_STEPS" set_name="${upper}_SET"
-  local -a macros=("${@:4}") flags=()
-  if [[ -n "$MIXTURE" ]]; then
-    # The last share is that of espeak-ng's speech, where there is some.
-    if [[ "$kind" == recordings ]] && ((PHRASE_MINUTES)); then
-      macros+=("MIXTURE=${MIXTURE%,*},)")
-    else
-      macros+=("MIXTURE=$MIXTURE")
-    fi
-  fi
-  [[ -z "${!steps_name:-}" ]] || macros+=("STEPS=${!steps_name}")
-  # shellcheck disable=SC2206  # the variable is a list of words
-  macros+=(${!set_name:-})
-  for macro in ${macros[@]+"${macros[@]}"}; do flags+=(--set "$macro"); done
-  case "$kind" in
-    recordings) flagged --data "${DATA[@]}" ;;
-    sound) flagged --data "${SOUND[@]}" ;;
-    tokens) flagged --data "${NAMES[@]/#/$WORK/tokens/}" ;;
-  esac
-  say "$2"
-  audiolm train "${name}_small" "${FLAGGED[@]}" --workdir "$workdir" ${flags[@]+"${flags[@]}"}
-  [[ -f "$workdir/done" ]] || stop "$2 was stopped; start the same command again to go on"
-}
-
 # What espeak-ng says is no recording: stages learn words from it, and a codec is not asked to spend bits on it.
-SOUND=("${DATA[@]}")
+ALL_SHARES="$MIXTURE"
+# The last share is that of espeak-ng's speech.
+if ((PHRASE_MINUTES)) && [[ "$MIXTURE" == \(*,* ]]; then MIXTURE="${MIXTURE%,*},)"; fi
+train codec codec_small sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" ${ASR:+"EXAM_ASR=$ASR"}
+RECORDINGS=("${DATA[@]}") MIXTURE="$ALL_SHARES"
 if ((PHRASE_MINUTES)); then
   say "espeak-ng's phrases"
   "$VENV_PYTHON" "$ROOT/launch/make_espeak_speech.py" "$WORK/espeak" --text phrases --minutes "$PHRASE_MINUTES"
-  SOUND+=("$WORK/espeak")
-  NAMES+=(espeak)
+  DATA+=("$WORK/espeak") NAMES+=(espeak)
 fi
-
-train codec codec recordings "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" ${ASR:+"EXAM_ASR=$ASR"}
 # The n-th encoder learns in WORK/encoder_n; another iteration learns from the one before it.
 macros=()
 for ((iteration = 1; iteration <= ${#ENCODERS[@]}; iteration++)); do
-  encoder="$WORK/encoder_$iteration"
-  train "${ENCODERS[iteration - 1]}" "encoder_$iteration" sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" \
+  train "encoder_$iteration" "${ENCODERS[iteration - 1]}_small" sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" \
     ${macros[@]+"${macros[@]}"}
+  encoder="$WORK/encoder_$iteration"
   macros=("TEACHER=$encoder")
 done
-train kmeans kmeans sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" "W2V_BERT=$encoder"
+train kmeans kmeans_small sound "HELDOUT_SPEAKERS=$HELDOUT_SPEAKERS" "W2V_BERT=$encoder"
 
 # Tokens come from the rounded weights that will ship, so the tokenizers are exported before anything is tokenized.
 if ! newer "$WORK/tokenizers/manifest.json" "$WORK/codec/done" "$WORK/kmeans/done"; then
@@ -130,15 +85,15 @@ if ! newer "$WORK/tokenizers/manifest.json" "$WORK/codec/done" "$WORK/kmeans/don
     --name "$NAME" --licence "$LICENCE" "${FLAGGED[@]}" --overwrite
 fi
 
-for folder in "${SOUND[@]}"; do
+for folder in "${DATA[@]}"; do
   say "tokenizing $folder"
   audiolm tokenize --input "$folder" --output "$WORK/tokens/$(basename "$folder")" --bundle "$WORK/tokenizers" \
     --heldout_speakers "$HELDOUT_SPEAKERS"
 done
 
-train semantic semantic tokens
-train coarse coarse tokens "TOKENIZERS=$WORK/tokenizers"
-train fine fine tokens "TOKENIZERS=$WORK/tokenizers"
+train semantic semantic_small tokens
+train coarse coarse_small tokens "TOKENIZERS=$WORK/tokenizers"
+train fine fine_small tokens "TOKENIZERS=$WORK/tokenizers"
 
 if ! newer "$WORK/bundle/manifest.json" "$WORK"/{tokenizers/manifest.json,semantic/done,coarse/done,fine/done}; then
   say "exporting the bundle"
@@ -153,7 +108,7 @@ fi
 
 if [[ ! -f "$WORK/temperatures/done" ]]; then
   say "choosing temperatures on held-out prompts"
-  flagged --data "${DATA[@]}"
+  flagged --data "${RECORDINGS[@]}"
   audiolm eval temperatures --merge --bundle "$WORK/bundle" "${FLAGGED[@]}" --output "$WORK/temperatures" \
     --heldout_speakers "$HELDOUT_SPEAKERS" ${ASR:+--asr "$ASR"}
   touch "$WORK/temperatures/done"
@@ -161,7 +116,7 @@ fi
 
 if [[ ! -f "$WORK/report/done" ]]; then
   say "measuring the bundle on held-out speakers"
-  flagged --data "${DATA[@]}"
+  flagged --data "${RECORDINGS[@]}"
   data=("${FLAGGED[@]}")
   flagged --train_tokens "${NAMES[@]/#/$WORK/tokens/}"
   audiolm eval all --only codec,perplexity --merge --bundle "$WORK/bundle" "${data[@]}" --output "$WORK/report" \

@@ -37,7 +37,7 @@ def answer(tmp_path):
 
 
 def test_there_are_scripts():
-    assert len(SCRIPTS) == 8
+    assert len(SCRIPTS) == 9
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -62,6 +62,6 @@ def test_help_lists_every_variable_that_is_read(answer, script):
 
 
 def test_the_small_training_lists_its_steps_and_macros_with_their_values(answer):
-    done, _, _ = answer("train_small.sh", "--help", CODEC_STEPS="7", W2V_BERT_SET="BATCH_SIZE=2 SEED=3")
-    for line in ("CODEC_STEPS=7", "W2V_BERT_SET='BATCH_SIZE=2 SEED=3'", "FINE_STEPS=", "KMEANS_SET=", "LICENCE='not"):
+    done, _, _ = answer("train_small.sh", "--help", CODEC_STEPS="7", ENCODER_1_SET="BATCH_SIZE=2 SEED=3")
+    for line in ("CODEC_STEPS=7", "ENCODER_1_SET='BATCH_SIZE=2 SEED=3'", "FINE_STEPS=", "KMEANS_SET=", "LICENCE='not"):
         assert f"\n  {line}" in done.stdout

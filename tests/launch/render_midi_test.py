@@ -187,7 +187,7 @@ def test_a_folder_is_played_the_same_again_and_goes_on(midi_dir, tmp_path, monke
 
 @plays
 def test_minutes_end_it_and_other_folders_are_spared(midi_dir, tmp_path, monkeypatch, capsys):
-    assert run(monkeypatch, midi_dir, tmp_path / "out", "--variants", 9, "--minutes", 0.15) == 0
+    assert run(monkeypatch, midi_dir, tmp_path / "out", "--variants", 9, "--minutes", 0.1) == 0
     assert len(list((tmp_path / "out").rglob("*.flac"))) == 2
     assert run(monkeypatch, midi_dir, midi_dir) == 2
     assert "holds something else" in capsys.readouterr().err
