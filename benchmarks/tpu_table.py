@@ -23,6 +23,8 @@ from audiolm_jax.check.chips import GIB
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("semantic", "coarse", "fine")
+# Of AudioLM's piano what differs from speech; its semantic stage, w2v-BERT and k-means compile to the same programs.
+PIANO = ("coarse", "acoustic", "codec")
 PAPER = "v4:2x2x4"
 # Slice, and the setting of a stage for it.
 OTHER_SLICES = (
@@ -42,6 +44,7 @@ def rows() -> list[tuple[str, str, int]]:
     found += [(name, PAPER, 1) for name in (
         "codec_librilight_paper", "w2v_bert_xl_librilight_paper", "kmeans_librilight_paper"
     )]  # fmt: skip
+    found += [(f"{name}_maestro_paper", PAPER, 1) for name in PIANO]
     for topology, setting in OTHER_SLICES:
         found += [(f"{stage}_librilight_paper{setting}", topology, 1) for stage in STAGES]
     # 16 chips of v5e are too few for w2v-BERT XL with a copy of it on each.
