@@ -103,11 +103,11 @@ if [[ ! -f "$WORK/report/done" ]]; then
   touch "$WORK/report/done"
 fi
 
-# Segments of 12 s: the paper's prompt of 4 s, and 8 s to be compared with what was really played.
+# The paper's prompt of 4 s, and 8 s beside what was really played. Any recording of 48 s and more has such segments.
 for bundle in bundle acoustic_only; do
   heard="$WORK/heard$([[ "$bundle" == bundle ]] || printf '_%s' "$bundle")"
   say "continuing held-out pieces with $WORK/$bundle"
-  audiolm eval samples --bundle "$WORK/$bundle" "${HELDOUT[@]}" --segment_seconds 12 --min_seconds 11 --max_seconds 12 \
+  audiolm eval samples --bundle "$WORK/$bundle" "${HELDOUT[@]}" --segment_seconds 16 --min_seconds 12 --max_seconds 16 \
     --max_recordings "$HEARD" --num_samples 1 --prompt_seconds 4 --seconds 8 \
     --kinds original,reconstruction,continuation --output "$heard"
 done
