@@ -17,12 +17,12 @@ from audiolm_jax.data.seqio.audio_tasks import (  # noqa: E402
     audio_dataset,
     register_audio_mixture,
     register_feed_tasks,
-    register_prepared_task,
+    register_tfds_task,
 )
-from audiolm_jax.data.seqio.prepared import (  # noqa: E402
-    prepared_libri_light,
-    prepared_libri_speech,
-    prepared_maestro,
+from audiolm_jax.data.seqio.tfds_corpus import (  # noqa: E402
+    tfds_libri_light,
+    tfds_libri_speech,
+    tfds_maestro,
 )
 from audiolm_jax.errors import UserError  # noqa: E402
 from tests.data.tiny_corpora import RATE_HZ, ramp, write_libri_light, write_maestro, write_recording  # noqa: E402
@@ -146,7 +146,7 @@ def task_examples(name, count, split="train", **settings):
 
 
 def test_libri_speech_is_read_from_tfds_own_dataset(prepared_dir):
-    register_prepared_task("prepared_libri_speech", prepared_libri_speech(prepared_dir), RATE_HZ, CROP, seed=5)
+    register_tfds_task("prepared_libri_speech", tfds_libri_speech(prepared_dir), RATE_HZ, CROP, seed=5)
     passes = task_examples("prepared_libri_speech", 27)
     keys = [example["key"].decode() for example in passes]
     assert keys[:9] == keys[9:18] and len(set(keys[:9])) == 9
@@ -166,7 +166,7 @@ def test_libri_speech_is_read_from_tfds_own_dataset(prepared_dir):
 
 
 def test_hosts_share_a_prepared_dataset(prepared_dir):
-    register_prepared_task("prepared_shared", prepared_libri_speech(prepared_dir), RATE_HZ, CROP, seed=5)
+    register_tfds_task("prepared_shared", tfds_libri_speech(prepared_dir), RATE_HZ, CROP, seed=5)
     whole = {example["key"]: example["samples"] for example in task_examples("prepared_shared", 9)}
     found = {}
     for host in range(2):
@@ -183,9 +183,9 @@ def test_hosts_share_a_prepared_dataset(prepared_dir):
 
 def test_all_corpora_are_one_mixture(prepared_dir):
     shares = {"mixed_libri_light": 2.0, "mixed_maestro": 1.0, "mixed_libri_speech": 1.0}
-    corpora = (prepared_libri_light(prepared_dir, "unlab-600"), prepared_maestro(prepared_dir))
-    for name, corpus in zip(shares, (*corpora, prepared_libri_speech(prepared_dir)), strict=True):
-        register_prepared_task(name, corpus, RATE_HZ, CROP, gain_db=(-6.0, 6.0))
+    corpora = (tfds_libri_light(prepared_dir, "unlab-600"), tfds_maestro(prepared_dir))
+    for name, corpus in zip(shares, (*corpora, tfds_libri_speech(prepared_dir)), strict=True):
+        register_tfds_task(name, corpus, RATE_HZ, CROP, gain_db=(-6.0, 6.0))
     register_audio_mixture("mixed", shares, seed=1)
     found = take("mixed", 40)
     assert all(example["samples"].shape == (CROP,) and 0 < example["num_samples"] <= CROP for example in found)
@@ -197,14 +197,15 @@ def test_all_corpora_are_one_mixture(prepared_dir):
 
 
 def test_another_rate_is_resampled(prepared_dir):
-    register_prepared_task("prepared_slow", prepared_maestro(prepared_dir), 8_000, CROP)
+    register_tfds_task("prepared_slow", tfds_maestro(prepared_dir), 8_000, CROP)
     assert [len(e["samples"]) for e in task_examples("prepared_slow", 3)] == [2000] * 3
 
 
 def test_mistakes_with_prepared_datasets_are_user_errors(prepared_dir, tmp_path):
-    register_prepared_task("missing_test", prepared_libri_speech(str(tmp_path)), RATE_HZ, CROP)
-    with pytest.raises(UserError, match="no prepared librispeech; run python -m audiolm_jax.data.prepare librispeech"):
+    register_tfds_task("missing_test", tfds_libri_speech(str(tmp_path)), RATE_HZ, CROP)
+    command = "python -m audiolm_jax.data.seqio.prepare_tfds librispeech"
+    with pytest.raises(UserError, match=f"no prepared librispeech; run {command}"):
         task_examples("missing_test", 1)
-    register_prepared_task("split_test", prepared_libri_speech(prepared_dir, heldout="dev"), RATE_HZ, CROP)
+    register_tfds_task("split_test", tfds_libri_speech(prepared_dir, heldout="dev"), RATE_HZ, CROP)
     with pytest.raises(UserError, match="has the splits .*dev_clean.*; got dev"):
         task_examples("split_test", 1, "validation")

@@ -1,6 +1,8 @@
 """Each corpus's layout on disk, made small, becomes examples with speakers and side data; from the command line too."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,8 +17,8 @@ pytest.importorskip("apache_beam")
 
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner  # noqa: E402
 
-from audiolm_jax.data.prepare import main  # noqa: E402
 from audiolm_jax.data.seqio.builders import AudiolmLibriLight, AudiolmMaestro  # noqa: E402
+from audiolm_jax.data.seqio.prepare_tfds import main  # noqa: E402
 
 
 def prepare(builder, manual_dir):
@@ -121,3 +123,17 @@ def test_mistakes_on_the_command_line_are_one_line(tmp_path, capsys):
         assert main(args) == 2
         told = capsys.readouterr().err.strip().splitlines()
         assert told[-1].startswith("error: ") and message in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("data.seqio.prepare_tfds", "error: audiolm_maestro cannot be prepared: "),
+        ("data.prepare", "error: this is python -m audiolm_jax.data.seqio.prepare_tfds now"),
+    ],
+)
+def test_the_command_knows_our_builders_by_itself(tmp_path, module, message):
+    """In a process of its own, for this one has imported them."""
+    args = ["audiolm_maestro", "--data_dir", str(tmp_path), "--manual_dir", "/nowhere"]
+    done = subprocess.run([sys.executable, "-m", f"audiolm_jax.{module}", *args], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith(message)

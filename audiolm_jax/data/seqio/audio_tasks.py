@@ -21,7 +21,7 @@ from audiolm_jax.data.feed.crops import crop_bounds, with_gain
 from audiolm_jax.data.feed.feed import AudioFeed
 from audiolm_jax.data.feed.order import ExampleOrder, hash_uniform
 from audiolm_jax.data.seqio.example_source import ENDLESS, TRAIN, Examples, replace_mixture, replace_task
-from audiolm_jax.data.seqio.prepared import PreparedCorpus
+from audiolm_jax.data.seqio.tfds_corpus import TfdsCorpus
 from audiolm_jax.errors import UserError
 
 _SPECS = {
@@ -86,7 +86,7 @@ class FeedExamples:
 
 
 @dataclasses.dataclass(frozen=True)
-class PreparedExamples:
+class TfdsExamples:
     """A prepared dataset as crops: "train" pass after pass without end, "validation" once.
 
     Hosts read ranges of records, not files.
@@ -99,7 +99,7 @@ class PreparedExamples:
         gain_db: (low, high) of a uniform random gain of training crops, None for none.
     """
 
-    corpus: PreparedCorpus
+    corpus: TfdsCorpus
     sample_rate_hz: int
     crop_samples: int
     seed: int = 0
@@ -204,9 +204,9 @@ def register_feed_tasks(feed: AudioFeed, names: Sequence[str], name: str = "audi
     return tasks
 
 
-def register_prepared_task(
+def register_tfds_task(
     name: str,
-    corpus: PreparedCorpus,
+    corpus: TfdsCorpus,
     sample_rate_hz: int,
     crop_samples: int,
     seed: int = 0,
@@ -216,13 +216,13 @@ def register_prepared_task(
 
     Args:
         name: of the Task.
-        corpus: see `prepared_libri_speech`, `prepared_libri_light` and `prepared_maestro`.
+        corpus: see `tfds_libri_speech`, `tfds_libri_light` and `tfds_maestro`.
         sample_rate_hz: of the crops.
         crop_samples: T.
         seed: of crops and gains.
         gain_db: (low, high) of a uniform random gain of training crops, None for none.
     """
-    _replace_audio_task(name, PreparedExamples(corpus, sample_rate_hz, crop_samples, seed, gain_db))
+    _replace_audio_task(name, TfdsExamples(corpus, sample_rate_hz, crop_samples, seed, gain_db))
 
 
 def register_audio_mixture(name: str, shares: Mapping[str, float], seed: int = 0) -> None:

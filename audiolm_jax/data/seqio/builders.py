@@ -2,7 +2,7 @@
 
 The corpora are hundreds of gigabytes behind licences and mirrors of their own, so the builders download nothing: they
 read a folder that was unpacked before (`manual_dir`). LibriSpeech has a builder of TFDS's own. `audiolm train` and
-`audiolm tokenize` read all these folders as they are (`data/corpora.py`) and need none of this.
+`audiolm tokenize` read all these folders as they are (`data/corpora/corpora.py`) and need none of this.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Datasets of waveforms that TFDS has prepared: which splits and features a Task of them reads."""
+"""Datasets of waveforms that TFDS has prepared, as corpora: which splits and features a Task of them reads."""
 
 import dataclasses
 import functools
@@ -6,12 +6,13 @@ import functools
 import tensorflow_datasets as tfds
 
 # Importing it registers the builders of the corpora that have none in TFDS.
+from audiolm_jax.data.seqio import builders  # noqa: F401
 from audiolm_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class PreparedCorpus:
-    """A dataset that TFDS has prepared, see `data/prepare.py`.
+class TfdsCorpus:
+    """A dataset that TFDS has prepared, see `data/seqio/prepare_tfds.py`.
 
     Attributes:
         name: of the dataset, with its config.
@@ -41,21 +42,21 @@ class PreparedCorpus:
                 return builder
         except (tfds.core.DatasetNotFoundError, ValueError):
             pass
-        raise UserError(f"{self.data_dir} holds no prepared {self.name}; run python -m audiolm_jax.data.prepare "
-                        f"{self.name} --data_dir {self.data_dir} (see docs/data.md)")
+        raise UserError(f"{self.data_dir} holds no prepared {self.name}; run python -m audiolm_jax.data.seqio."
+                        f"prepare_tfds {self.name} --data_dir {self.data_dir} (see docs/data.md)")
 
 
-def prepared_libri_speech(data_dir: str, train: str | None = None, heldout: str = "dev_clean") -> PreparedCorpus:
+def tfds_libri_speech(data_dir: str, train: str | None = None, heldout: str = "dev_clean") -> TfdsCorpus:
     """LibriSpeech by TFDS's own builder: 960 h to train on; its splits share no speakers."""
     train = train or "train_clean100+train_clean360+train_other500"
-    return PreparedCorpus("librispeech", data_dir, train, heldout, "speech", "speaker_id", "id")
+    return TfdsCorpus("librispeech", data_dir, train, heldout, "speech", "speaker_id", "id")
 
 
-def prepared_libri_light(data_dir: str, subset: str) -> PreparedCorpus:
+def tfds_libri_light(data_dir: str, subset: str) -> TfdsCorpus:
     """Libri-Light's segments: "unlab-600", "unlab-6k" or "unlab-60k"."""
-    return PreparedCorpus(f"audiolm_libri_light/{subset}", data_dir, "train", "validation")
+    return TfdsCorpus(f"audiolm_libri_light/{subset}", data_dir, "train", "validation")
 
 
-def prepared_maestro(data_dir: str, heldout: str = "validation") -> PreparedCorpus:
+def tfds_maestro(data_dir: str, heldout: str = "validation") -> TfdsCorpus:
     """MAESTRO's recordings."""
-    return PreparedCorpus("audiolm_maestro", data_dir, "train", heldout)
+    return TfdsCorpus("audiolm_maestro", data_dir, "train", heldout)
