@@ -16,7 +16,7 @@ from audiolm_jax.data.feed.feed import AudioFeed, TokenFeed
 from audiolm_jax.data.feed.record_shards import RecordShards
 from audiolm_jax.errors import UserError
 from audiolm_jax.tokens.manifest import read_manifest
-from tests.data.tiny_corpora import flac_announcing, ramp, write_maestro, write_recording
+from tests.data.tiny_corpora import flac_announcing, ramp, write_libri_light, write_maestro, write_recording
 from tests.data.tiny_records import SIZES, STAGES, write_folder
 
 
@@ -233,6 +233,45 @@ def test_a_long_draw_holds_every_folder_by_its_weight(corpus_dirs, token_dirs, w
     # And the recordings that are read are those of the drawn folders: the second one is 0.1 louder.
     second = [audio.example(index)["samples"][0] > 0.175 for index in range(400)]
     assert np.mean(second) == pytest.approx(0.3, abs=0.06)
+
+
+def test_hours_weigh_folders_by_their_sound_and_not_by_their_speakers(tmp_path, token_dirs, capsys):
+    """Three hours for one in sound, one for four in speakers; a recording that nobody can read has no length."""
+    for speaker, num_samples in (("long/a/x.wav", 36_000), ("short/a/x.wav", 8_000), ("short/b/y.wav", 4_000)):
+        write_recording(tmp_path / speaker, ramp(num_samples))
+    for speaker in "cd":
+        (tmp_path / "short" / speaker).mkdir()
+        (tmp_path / "short" / speaker / "z.wav").write_text("no audio")
+    corpora = tuple(FolderCorpus(tmp_path / name, heldout_speakers=0) for name in ("long", "short"))
+    assert AudioFeed(corpora, 16_000, 200, 8, weights="hours").order.shares == (768.0, 256.0)
+    assert AudioFeed(corpora, 16_000, 200, 8).order.shares[0] < 256
+    copy = pickle.loads(pickle.dumps(AudioFeed(corpora, 16_000, 200, 8, weights="hours")))
+    assert copy.__dict__["_shares"] == (2.25, 0.75), "a worker reads no headers again"
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "x.wav").write_text("no audio")
+    unreadable = (*corpora, FolderCorpus(tmp_path / "none", heldout_speakers=0))
+    with pytest.raises(UserError, match="holds no recording to train on that can be read; leave it out"):
+        AudioFeed(unreadable, 16_000, 200, 8, weights="hours").order  # noqa: B018
+    assert "lengths of recordings" not in capsys.readouterr().err, "no bar where nobody looks"
+
+    order = token_feed(token_dirs, weights="hours").source.order
+    seconds = [
+        sum(record.num_samples for record in RecordShards(folder, read_manifest(folder).shards_of("train"))) / 16_000
+        for folder in token_dirs
+    ]
+    assert order.shares == tuple(float(round(1024 * each / sum(seconds))) for each in seconds)
+    assert order.shares != token_feed(token_dirs).source.order.shares
+
+
+def test_the_list_of_a_corpus_tells_its_seconds_where_it_knows_them(tmp_path):
+    root = write_libri_light(tmp_path / "unlab")
+    corpus = open_corpus("libri_light", root, 1, cache_dir=tmp_path, segment_seconds=1.0)
+    for part in (corpus.train, corpus.heldout, corpus.train[1:3]):
+        assert len(part) and part.seconds == sum(num_samples_of(u.ranges) for u in part) / 16_000
+        cache = sample_cache.SampleCache(8_000, 0)
+        assert cache.seconds(part) == part.seconds
+    maestro = open_corpus("maestro", write_maestro(tmp_path / "maestro"), cache_dir=tmp_path)
+    assert maestro.train.seconds is None and sample_cache.SampleCache(16_000, 0).seconds(maestro.train) == 0.75
 
 
 def test_weights_that_are_not_one_for_each_folder_are_refused(corpus_dirs, token_dirs):

@@ -251,6 +251,7 @@ def test_a_run_starts_from_one_other_run_in_one_way():
         ("STRIDES=[2,4,5,8]", "STRIDES is [2, 4, 5, 8], but takes several in parentheses"),
         ("MIXTURE=(0.5,0.5)", "2 weights for 1 folder of data; give one for each --data, in order; change MIXTURE"),
         ("MIXTURE=(0.5,0)", "MIXTURE is (0.5, 0), but takes several in parentheses, each a number above 0 or None"),
+        ("MIXTURE=days", "MIXTURE is 'days', but takes several in parentheses, each a number above 0 or None or hours"),
         ("MIXTURE=0.5", "MIXTURE is 0.5, but takes several in parentheses, each a number above 0 or None"),
         ("GAIN_DB=3", "GAIN_DB is 3, but takes (a number, a number) in parentheses or None"),
         ("COMPUTE_DTYPE=float16", "COMPUTE_DTYPE is 'float16', but takes float32 or bfloat16"),
@@ -273,6 +274,7 @@ def test_one_macro_mixes_folders_of_sound_and_folders_of_tokens(name):
     built, _ = experiment.load(name, [*settings_for(name), "MIXTURE=(5,3,2)"], folders)
     assert built.feed.weights == (5.0, 3.0, 2.0)
     assert experiment.load(name, settings_for(name), folders)[0].feed.weights is None
+    assert experiment.load(name, [*settings_for(name), "MIXTURE=hours"], folders)[0].feed.weights == "hours"
     with pytest.raises(UserError, match="^2 weights for 3 folders of data; .*; change MIXTURE") as caught:
         experiment.load(name, [*settings_for(name), "MIXTURE=(5,3)"], folders)
     assert "\n" not in str(caught.value)

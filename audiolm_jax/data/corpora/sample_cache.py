@@ -5,14 +5,15 @@ import functools
 import itertools
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from audiolm_jax.audio import read_header
-from audiolm_jax.data.corpora.utterances import Utterance, read_utterance
+from audiolm_jax.data.corpora.utterances import Utterance, UtteranceList, read_utterance
 from audiolm_jax.data.corpora.voice_activity import narrowed, num_samples_of
 from audiolm_jax.data.feed.crops import crop_bounds, resampled_length, source_part
 from audiolm_jax.errors import UserError, first_line
@@ -43,13 +44,39 @@ class SampleCache:
 
     def holds(self, utterances: Iterable[Utterance]) -> bool:
         """Whether all of these recordings fit into the memory, decoded; headers are read until that is known."""
-        num_bytes, utterances = 0, iter(utterances)
+        num_bytes = 0
+        for _, num_samples in self._counted(utterances):
+            num_bytes += 2 * num_samples
+            if num_bytes > self._max_bytes:
+                return False
+        return True
+
+    def seconds(self, utterances: UtteranceList) -> float:
+        """[s] of all of these recordings; headers are read where the list does not tell. What is unreadable has none.
+
+        Raises:
+            UserError: none of them can be read.
+        """
+        seconds = utterances.seconds
+        if seconds is None:
+            num_samples = 0
+            quiet = not sys.stderr.isatty()
+            with tqdm(total=len(utterances), desc="lengths of recordings", unit="file", disable=quiet) as bar:
+                for count, samples in self._counted(utterances):
+                    num_samples += samples
+                    bar.update(count)
+            seconds = num_samples / self._sample_rate_hz
+        if not seconds:
+            raise UserError("a folder of data holds no recording to train on that can be read; leave it out, or weigh "
+                            "the folders by numbers")
+        return seconds
+
+    def _counted(self, utterances: Iterable[Utterance]) -> Iterator[tuple[int, int]]:
+        """For each of some stretches of a list, how many recordings it has and how many samples at this rate."""
+        utterances = iter(utterances)
         with ThreadPoolExecutor(_NUM_THREADS) as threads:
             while chunk := list(itertools.islice(utterances, _HEADERS_PER_CHUNK)):
-                num_bytes += 2 * sum(threads.map(self._num_samples, chunk))
-                if num_bytes > self._max_bytes:
-                    return False
-        return True
+                yield len(chunk), sum(threads.map(self._num_samples, chunk))
 
     def read(self, utterance: Utterance) -> np.ndarray | None:
         """int16[T] samples of a recording."""

@@ -173,6 +173,16 @@ class UtteranceList(Sequence[Utterance]):
         files = np.searchsorted(self._table.first_segment, self._indices, side="right") - 1
         return tuple(speakers[file] for file in files)
 
+    @property
+    def seconds(self) -> float | None:
+        """[s] of sound in all of them; None where the table has no ranges, or no rate for them."""
+        table = self._table
+        if table.ranges is None or not table.sample_rate_hz:
+            return None
+        ends = np.concatenate([[0], np.cumsum(np.diff(table.ranges)[:, 0], dtype=np.int64)])
+        segments = np.diff(ends[table.first_range])
+        return float(segments[self._indices].sum() / table.sample_rate_hz)
+
 
 class SourceFiles(Sequence[SourceFile]):
     """All utterances of a split corpus as the extraction reads them, each made when it is asked for."""

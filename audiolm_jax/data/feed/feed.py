@@ -22,10 +22,10 @@ from audiolm_jax.data.feed.batches import (
 )
 from audiolm_jax.data.feed.crops import crop_bounds, padded, with_gain
 from audiolm_jax.data.feed.examples import stage_batch_shapes, stage_eval_batch_shapes, stage_example
-from audiolm_jax.data.feed.order import ExampleOrder, check_weights, hash_uniform, speaker_ids
+from audiolm_jax.data.feed.order import HOURS, ExampleOrder, Weights, check_weights, hash_uniform, speaker_ids
 from audiolm_jax.data.feed.token_source import TokenSource
 from audiolm_jax.errors import UserError
-from audiolm_jax.ranges import Count, Positive, Whole
+from audiolm_jax.ranges import Count, Whole
 from audiolm_jax.tokens.stages import Stage
 
 # Draws for one index before giving up, where files cannot be read.
@@ -46,7 +46,8 @@ class AudioFeed:
         batch_size: B of the global batch.
         seed: of order, crops and gains.
         balance_speakers: draw the speaker first, then the recording.
-        weights: share of each corpus, whatever they sum to; None for shares by number of speakers (or of recordings).
+        weights: share of each corpus, whatever they sum to; "hours" for shares by hours of sound, for which the header
+            of every recording is read; None for shares by number of speakers (or of recordings).
         gain_db: (low, high) of a uniform random gain, None for none. A gain that would clip is lowered.
         cache_bytes: memory for decoded recordings, of each process that reads. Corpora that fit into it are decoded
             once; of larger ones nothing is kept, and each crop is read by itself.
@@ -60,7 +61,7 @@ class AudioFeed:
     batch_size: Count
     seed: int = 0
     balance_speakers: bool = True
-    weights: tuple[Positive, ...] | None = None
+    weights: Weights = None
     gain_db: tuple[float, float] | None = None
     cache_bytes: Whole = 2 << 30
     num_threads: Count = 2
@@ -75,15 +76,21 @@ class AudioFeed:
 
     def __getstate__(self):
         # A worker process gets the list of the recordings, and decides as this process did, but has memory of its own.
-        self._reads_crops  # noqa: B018 (now, and not by each of them)
+        self._reads_crops, self._shares  # noqa: B018 (now, and not by each of them)
         return {name: value for name, value in self.__dict__.items() if name != "_cache"}
 
     @functools.cached_property
     def order(self) -> ExampleOrder:
         """The order of training recordings."""
         speakers = tuple(speaker_ids(corpus.train.speakers) for corpus in self.corpora)
-        weights = None if self.weights is None else tuple(self.weights)
-        return ExampleOrder(speakers, self.seed, self.balance_speakers, weights)
+        return ExampleOrder(speakers, self.seed, self.balance_speakers, self._shares)
+
+    @functools.cached_property
+    def _shares(self) -> tuple[float, ...] | None:
+        """The weights as numbers; None for shares by number of speakers (or of recordings)."""
+        if self.weights != HOURS:
+            return None if self.weights is None else tuple(self.weights)
+        return tuple(self._cache.seconds(corpus.train) for corpus in self.corpora)
 
     @functools.cached_property
     def _cache(self) -> SampleCache:
@@ -192,7 +199,8 @@ class TokenFeed:
         batch_size: B of the global batch.
         seed: of order and crops.
         balance_speakers: draw the speaker first, then the recording.
-        weights: share of each folder, whatever they sum to; None for shares by number of speakers (or of records).
+        weights: share of each folder, whatever they sum to; "hours" for shares by hours of sound, None by number of
+            speakers (or of records).
         max_eval_examples: at most so many held-out crops, evenly spread; None for all.
         num_threads: threads that read ahead, of each process.
         num_workers: processes that read ahead; 0 for threads of this one alone, which share one core's worth of Python.
@@ -203,7 +211,7 @@ class TokenFeed:
     batch_size: Count
     seed: int = 0
     balance_speakers: bool = True
-    weights: tuple[Positive, ...] | None = None
+    weights: Weights = None
     max_eval_examples: Whole | None = None
     num_threads: Count = 2
     num_workers: Whole = 0

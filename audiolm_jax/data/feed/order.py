@@ -6,13 +6,18 @@ import hashlib
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.ranges import Positive
 
 # Corpora are mixed in blocks of this many examples, so a share is exact to one part in 1024.
 MIXTURE_BLOCK = 1024
+# In the place of weights: the share of each folder is its hours of sound.
+HOURS = "hours"
+Weights = tuple[Positive, ...] | None | Literal["hours"]
 _FEISTEL_ROUNDS = 6
 _64_BITS = (1 << 64) - 1
 
@@ -52,12 +57,12 @@ def shuffled(position: int, size: int, seed: int, purpose: str, *indices: int) -
             return position
 
 
-def check_weights(weights: Sequence[float] | None, count: int) -> None:
+def check_weights(weights: Sequence[float] | str | None, count: int) -> None:
     """Raises UserError where the shares of a mixture are not one positive number for each of `count` folders.
 
-    None is no mixture: the shares follow from what the folders hold.
+    None and HOURS are no such numbers: the shares follow from what the folders hold.
     """
-    if weights is None:
+    if weights is None or weights == HOURS:
         return
     if len(weights) != count:
         raise UserError(f"{len(weights)} weights for {count} folder{'s' * (count != 1)} of data; give one for each "

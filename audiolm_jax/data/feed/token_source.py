@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from audiolm_jax.data.feed.examples import evaluation_crops, training_crop
-from audiolm_jax.data.feed.order import ExampleOrder, hash_uniform
+from audiolm_jax.data.feed.order import HOURS, ExampleOrder, Weights, hash_uniform
 from audiolm_jax.data.feed.record_shards import RecordShards
 from audiolm_jax.errors import UserError
 from audiolm_jax.tokens.alignment import Crop
@@ -26,14 +26,14 @@ class TokenSource:
         stage: whose examples are made.
         seed: of order and crops.
         balance_speakers: draw the speaker first, then the recording.
-        weights: share of each folder; None for shares by number of speakers (or of records).
+        weights: share of each folder; "hours" for shares by hours of sound, None by number of speakers (or of records).
     """
 
     folders: tuple[str, ...]
     stage: Stage
     seed: int = 0
     balance_speakers: bool = True
-    weights: tuple[float, ...] | None = None
+    weights: Weights = None
 
     @functools.cached_property
     def manifests(self) -> tuple[TokenManifest, ...]:
@@ -72,7 +72,11 @@ class TokenSource:
                 raise UserError(f"{folder} has {len(ids)} speaker ids for {manifest.num_records('train')} training "
                                 "records; run `audiolm tokenize` again")
             speakers.append(ids)
-        weights = None if self.weights is None else tuple(self.weights)
+        if self.weights == HOURS:
+            parts = [manifest.shards_of("train") for manifest in self.manifests]
+            weights = tuple(sum(shard.seconds for shard in shards) for shards in parts)
+        else:
+            weights = None if self.weights is None else tuple(self.weights)
         return ExampleOrder(tuple(speakers), self.seed, self.balance_speakers, weights)
 
     @property
