@@ -12,6 +12,7 @@ from audiolm_jax.bundle.tokenizer_dirs import codec_of, semantic_of, trained_in
 from audiolm_jax.bundle.training_splits import splits_of_run, with_splits
 from audiolm_jax.classifier.network import ClipClassifierConfig
 from audiolm_jax.data.feed.feed import TokenFeed
+from audiolm_jax.data.seqio.feed import SeqioFeed
 from audiolm_jax.errors import UserError
 from audiolm_jax.files.model_folders import find_bundle
 from audiolm_jax.files.plain_json import to_plain
@@ -191,7 +192,7 @@ def with_classifiers(bundle: Bundle, workdirs: Mapping[str, str | Path]) -> Bund
     return dataclasses.replace(bundle, classifiers=classifiers, config_gin=config_gin)
 
 
-def _language_model(workdir: str | Path) -> tuple[LanguageModel, dict[str, Any], TokenFeed]:
+def _language_model(workdir: str | Path) -> tuple[LanguageModel, dict[str, Any], TokenFeed | SeqioFeed]:
     """The trained stage of a work directory, the meta of its checkpoint, and the feed it was trained on."""
     trained, arrays, meta = trained_in(workdir, StageLearner, "language model")
     fingerprints = meta.get("fingerprints") or {}
@@ -208,13 +209,12 @@ def _language_model(workdir: str | Path) -> tuple[LanguageModel, dict[str, Any],
     return model, meta, trained.feed
 
 
-def mean_run_frames(feed: TokenFeed) -> float:
+def mean_run_frames(feed: TokenFeed | SeqioFeed) -> float:
     """Mean length of a run of equal semantic tokens in training data, in frames; generation plans lengths with it."""
     frames = runs = 0
-    for folder, speakers in enumerate(feed.source.order.speakers):
-        for ordinal in range(min(len(speakers), _RUN_RECORDS)):
-            tokens = feed.source.training(folder, ordinal)[0].semantic_tokens
-            frames, runs = frames + len(tokens), runs + len(collapse(tokens)[0])
+    for record in feed.first_records(_RUN_RECORDS):
+        tokens = record.semantic_tokens
+        frames, runs = frames + len(tokens), runs + len(collapse(tokens)[0])
     return frames / max(runs, 1)
 
 

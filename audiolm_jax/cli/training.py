@@ -20,6 +20,10 @@ def add_train(parser) -> None:
     parser.add_argument(
         "--data", action="append", metavar="DIR", help="folder of audio, or of tokens for a stage; may be repeated"
     )
+    parser.add_argument(
+        "--module", action="append", metavar="MODULE",
+        help="module or Python file that registers the seqio Task or Mixture of SEQIO_MIXTURE; may be repeated",
+    )  # fmt: skip
 
 
 def train(args: Namespace) -> int:
@@ -32,7 +36,7 @@ def train(args: Namespace) -> int:
     from audiolm_jax.training.experiment import train
 
     with hosts.joined():
-        return train(args.experiment, args.workdir, args.overrides, args.data)
+        return train(args.experiment, args.workdir, args.overrides, args.data, args.module)
 
 
 def describe_experiment(experiment: str, overrides: list[str]) -> str:

@@ -11,6 +11,7 @@ from audiolm_jax.classifier.learner import ClipClassifierLearner
 from audiolm_jax.data.corpora.corpora import Corpus, open_corpora
 from audiolm_jax.data.corpora.voice_activity import SEGMENT_SECONDS
 from audiolm_jax.data.feed.feed import AudioFeed, TokenFeed
+from audiolm_jax.data.seqio.feed import SeqioFeed
 from audiolm_jax.errors import UserError
 from audiolm_jax.files.plain_json import to_plain
 from audiolm_jax.parallel import hosts
@@ -89,6 +90,35 @@ class Experiment:
         return init_from(self.init_from) if self.init_from else None
 
 
+def chosen_feed(
+    grain: Feed,
+    mixture: str | None = None,
+    modules: str | Sequence[str] | None = None,
+    cache_dirs: str | Sequence[str] | None = None,
+) -> Feed:
+    """The feed that Grain reads, or one of the same batches from a seqio Task or Mixture.
+
+    Args:
+      grain: the feed; one without folders where a Mixture is to be read alone.
+      mixture: name of the Task or Mixture; None for the feed itself.
+      modules: that register it, by name or as Python files; imported when the first batch is asked for.
+      cache_dirs: folders that seqio_cache_tasks wrote, from which Tasks are read.
+
+    Raises:
+      UserError: there are modules or caches for no Mixture.
+    """
+    given = [name for name, value in (("--module", modules), ("SEQIO_CACHE", cache_dirs)) if value]
+    if mixture is None and given:
+        raise UserError(f"{given[0]} is given, but nothing is read from seqio; give --set SEQIO_MIXTURE=NAME too")
+    if mixture is None:
+        return grain
+    return SeqioFeed(grain, mixture, _several(modules), _several(cache_dirs))
+
+
+def _several(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
 def folder_corpora(
     folders: str | Sequence[str] | None,
     heldout_speakers: Whole,
@@ -96,28 +126,30 @@ def folder_corpora(
     kind: str = "folder",
     segment_seconds: Positive = SEGMENT_SECONDS,
     cache_dir: str | None = None,
+    mixture: str | None = None,
 ) -> tuple[Corpus, ...]:
     """One corpus for each folder of audio; see `data.corpora.corpora.open_corpora` for the arguments.
+
+    With the name of a seqio Mixture there may be none.
 
     Raises:
       UserError: no folder is named, there is no such kind of corpus, or parts of Libri-Light are named one by one.
     """
-    if not folders:
+    if not folders and mixture is None:
         raise UserError("no folder of audio is named; give --data DIR (or --set DATA_DIR=DIR)")
-    folders = (folders,) if isinstance(folders, str) else tuple(folders)
-    return open_corpora(kind, folders, heldout_speakers, seed, segment_seconds, cache_dir)
+    return open_corpora(kind, _several(folders), heldout_speakers, seed, segment_seconds, cache_dir)
 
 
-def token_folders(folders: str | Sequence[str] | None) -> tuple[str, ...]:
-    """One or several folders of token records as a tuple.
+def token_folders(folders: str | Sequence[str] | None, mixture: str | None = None) -> tuple[str, ...]:
+    """One or several folders of token records as a tuple; with the name of a seqio Mixture there may be none.
 
     Raises:
       UserError: no folder is named.
     """
-    if not folders:
+    if not folders and mixture is None:
         raise UserError("no folder of token records is named; give --data DIR (or --set DATA_DIR=DIR), a folder that "
                         "`audiolm tokenize` wrote")
-    return (folders,) if isinstance(folders, str) else tuple(folders)
+    return _several(folders)
 
 
 def trained_encoder(workdir: str | None) -> Callable[[], Any]:
@@ -177,6 +209,7 @@ def train(
     workdir: str | Path,
     overrides: Sequence[str] = (),
     data: str | Sequence[str] | None = None,
+    modules: str | Sequence[str] | None = None,
 ) -> int:
     """Trains what a gin file describes; what `audiolm train` calls.
 
@@ -185,6 +218,7 @@ def train(
       workdir: where everything of the run goes; started again, the run goes on.
       overrides: "MACRO=VALUE" each.
       data: folder(s) of audio or of token records; short for DATA_DIR=....
+      modules: module(s) or Python file(s) that register seqio Tasks and Mixtures; short for SEQIO_MODULES=....
 
     Returns:
       0: finished, or stopped in order by a signal and ready to go on. The file `workdir/done` tells which.
@@ -192,7 +226,7 @@ def train(
     Raises:
       UserError: whatever of it is the user's to mend, in one line.
     """
-    experiment, text = load(exp, overrides, data)
+    experiment, text = load(exp, overrides, data, modules)
     directory = WorkDirectory(Path(workdir), text, experiment.resume)
     if hosts.is_main():
         directory.check()
@@ -202,9 +236,9 @@ def train(
         return 0
     # What was held out goes with the weights, so that nothing they heard is ever called held out.
     meta = {"gin": text} | _splits_of(experiment.feed)
-    if isinstance(experiment.feed, TokenFeed):
+    tokenizers = experiment.feed.tokenizers if isinstance(experiment.feed, (TokenFeed, SeqioFeed)) else None
+    if tokenizers is not None:
         # Whose tokens a stage learns goes with it, so that it is never joined to other tokenizers.
-        tokenizers = experiment.feed.source.manifests[0].tokenizers
         meta["fingerprints"] = {"codec": tokenizers.codec_fingerprint, "semantic": tokenizers.semantic_fingerprint}
     if isinstance(experiment.learner, ClipClassifierLearner):
         # Names of the classes and held-out recordings: what is needed to use and to judge it without its data.
@@ -226,23 +260,22 @@ def train(
 
 def _splits_of(feed: Feed) -> dict[str, Any]:
     """{"splits": a `Split` for each folder, in plain values}; nothing where one is not known."""
-    splits: Sequence[Split | None] = ()
-    if isinstance(feed, AudioFeed):
-        splits = [corpus.split for corpus in feed.corpora]
-    elif isinstance(feed, TokenFeed):
-        splits = [manifest.split for manifest in feed.source.manifests]
+    splits: Sequence[Split | None] = feed.splits if isinstance(feed, (AudioFeed, TokenFeed, SeqioFeed)) else ()
     return {"splits": to_plain(splits)} if splits and None not in splits else {}
 
 
 def load(
-    exp: str | Path, overrides: Sequence[str] = (), data: str | Sequence[str] | None = None
+    exp: str | Path,
+    overrides: Sequence[str] = (),
+    data: str | Sequence[str] | None = None,
+    modules: str | Sequence[str] | None = None,
 ) -> tuple[Experiment, str]:
     """The objects a gin file builds, and the configuration as gin text with all macros resolved into it.
 
     Raises:
       UserError: see `configuration.parse`, and whatever the constructors refuse.
     """
-    text = configuration.parse(exp, overrides, data)
+    text = configuration.parse(exp, overrides, data, modules)
     try:
         experiment = gin.get_configurable(Experiment)()
     except (TypeError, ValueError) as error:

@@ -15,10 +15,10 @@ from audiolm_jax.data.corpora.corpora import FolderCorpus, LibriLightCorpus, Mae
 from audiolm_jax.data.feed.feed import AudioFeed  # noqa: E402
 from audiolm_jax.data.seqio.audio_tasks import (  # noqa: E402
     audio_dataset,
-    register_audio_mixture,
     register_feed_tasks,
     register_tfds_task,
 )
+from audiolm_jax.data.seqio.feed import SeqioFeed  # noqa: E402
 from audiolm_jax.data.seqio.tfds_corpus import (  # noqa: E402
     tfds_libri_light,
     tfds_libri_speech,
@@ -75,6 +75,26 @@ def test_a_mixture_is_its_feed(corpora):
     assert len(found) == len(readable) == num_heldout - 2
     for ours, theirs in zip(found, readable, strict=True):
         assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("rows", [None, (0, 1), (2, 3), (0, 3)])
+def test_a_training_from_a_mixture_has_the_batches_of_its_feed(corpora, rows, capsys):
+    """The folders of --data are registered by the names of their folders; what cannot be read counts nowhere."""
+    like = feed_of(corpora)
+    feed = SeqioFeed(like, "audiolm_audio")
+    for cursor in (feed.initial_cursor(), {"examples": 4 * 300}):
+        pairs = zip(like.batches(cursor, rows), feed.batches(cursor, rows), strict=False)
+        for (theirs, after), (ours, cursor) in itertools.islice(pairs, 10):
+            assert_same(ours, theirs)
+            assert cursor == after
+    theirs, ours = (list(each.eval_batches(rows)) for each in (like, feed))
+    assert len(theirs) == len(ours)
+    weights = [sum(batch["example_weights"].sum() for batch in each) for each in (theirs, ours)]
+    assert weights[0] == weights[1] > 0
+    assert feed.example_names({"examples": 8})[0].split(": ")[1] == like.example_names({"examples": 8})[0]
+    assert (feed.splits, feed.corpora) == (like.splits, list(corpora))
+    assert (feed.crop_samples, feed.sample_rate_hz) == (CROP, RATE_HZ)
+    assert "no index" not in capsys.readouterr().err
 
 
 def test_a_task_alone_knows_speaker_and_key(corpora):
@@ -145,7 +165,7 @@ def task_examples(name, count, split="train", **settings):
     return list(itertools.islice(dataset.as_numpy_iterator(), count))
 
 
-def test_libri_speech_is_read_from_tfds_own_dataset(prepared_dir):
+def test_libri_speech_is_read_from_tfds_own_dataset(prepared_dir, capsys):
     register_tfds_task("prepared_libri_speech", tfds_libri_speech(prepared_dir), RATE_HZ, CROP, seed=5)
     passes = task_examples("prepared_libri_speech", 27)
     keys = [example["key"].decode() for example in passes]
@@ -157,6 +177,14 @@ def test_libri_speech_is_read_from_tfds_own_dataset(prepared_dir):
         assert example["speaker"].decode() == str(speaker) and len(samples) == min(CROP, len(whole))
         starts = np.flatnonzero(whole == samples[0])
         assert any(np.array_equal(whole[start : start + len(samples)], samples) for start in starts)
+    # A training that begins there again after a stop has other crops, and says where it begins.
+    feed = SeqioFeed(AudioFeed((), RATE_HZ, CROP, batch_size=9, seed=5), "prepared_libri_speech")
+    straight = [batch for batch, _ in itertools.islice(feed.batches(feed.initial_cursor()), 2)]
+    assert "no index" not in capsys.readouterr().err
+    again = next(feed.batches({"examples": 9}))[0]
+    assert "prepared_libri_speech: no index, so read on from the start of a pass after 9" in capsys.readouterr().err
+    np.testing.assert_array_equal(straight[0]["num_samples"], again["num_samples"])
+    assert not any(np.array_equal(batch["samples"], again["samples"]) for batch in straight)
     # Another pass has other crops.
     firsts = [[example["samples"][0] for example in passes[n : n + 9]] for n in (0, 9, 18)]
     assert firsts[0] != firsts[1] != firsts[2]
@@ -186,14 +214,20 @@ def test_all_corpora_are_one_mixture(prepared_dir):
     corpora = (tfds_libri_light(prepared_dir, "unlab-600"), tfds_maestro(prepared_dir))
     for name, corpus in zip(shares, (*corpora, tfds_libri_speech(prepared_dir)), strict=True):
         register_tfds_task(name, corpus, RATE_HZ, CROP, gain_db=(-6.0, 6.0))
-    register_audio_mixture("mixed", shares, seed=1)
+    if "mixed" not in seqio.MixtureRegistry.names():
+        seqio.MixtureRegistry.add("mixed", list(shares.items()))
     found = take("mixed", 40)
     assert all(example["samples"].shape == (CROP,) and 0 < example["num_samples"] <= CROP for example in found)
     again = take("mixed", 40)
     for ours, theirs in zip(found, again, strict=True):
         assert_same(ours, theirs)
     sizes = [len(task_examples(name, 99, "validation")) for name in shares]
-    assert min(sizes) > 0 and len(take("mixed", 99, "validation")) == sum(sizes)
+    like = AudioFeed((), RATE_HZ, CROP, batch_size=4, seed=1)
+    feed = SeqioFeed(like, "mixed")
+    assert min(sizes) > 0 and sum(batch["example_weights"].sum() for batch in feed.eval_batches()) == sum(sizes)
+    assert feed.splits == [None] * 3 and feed.corpora == []
+    batch, after = next(feed.batches(feed.initial_cursor()))
+    assert after == {"examples": 4} and batch["samples"].shape == (4, CROP) and batch["num_samples"].min() > 0
 
 
 def test_another_rate_is_resampled(prepared_dir):

@@ -57,6 +57,18 @@ def test_shares_are_the_weights_and_must_be_one_for_each_folder(folders):
         register_tasks(folders, [STAGES[0]], weights=(3, 1, 1), name="wrong")
 
 
+def test_the_order_of_folders_is_that_in_which_they_are_named(folders):
+    """seqio sorts the Tasks of a Mixture by name; which folder is drawn, and held-out examples, must not follow."""
+    stage = STAGES[1]
+    named = {"z_first": folders["first"], "a_second": folders["second"]}
+    mixture = register_tasks(named, [stage], weights=(3, 1), name="sorting")[stage.name].mixture
+    feed = TokenFeed(tuple(named.values()), stage, batch_size=1, weights=(3, 1))
+    for index, example in enumerate(stage_dataset(mixture, stage).take(40).as_numpy_iterator()):
+        assert_same(example, feed.example(index))
+    for index, example in enumerate(stage_dataset(mixture, stage, "validation").as_numpy_iterator()):
+        assert_same(example, feed.heldout_example(index))
+
+
 def test_a_task_alone_equals_a_feed_of_its_folder(folders):
     stage = STAGES[1]
     names = register_tasks({"first": folders["first"]}, [stage], name="alone")[stage.name]

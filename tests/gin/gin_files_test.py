@@ -11,10 +11,8 @@ from typing import Any
 
 import gin
 import jax
-import numpy as np
 import pytest
 
-from audiolm_jax.classifier.feed import ClipFeed
 from audiolm_jax.codec.soundstream import SoundStreamConfig
 from audiolm_jax.data.corpora.corpora import MaestroCorpus
 from audiolm_jax.errors import UserError
@@ -77,18 +75,6 @@ def macros_of_experiment(name):
     return tuple(configuration.macros())
 
 
-def abstract_batch(built):
-    if isinstance(built.feed, ClipFeed):
-        rows = built.feed.batch_size
-        samples = jax.ShapeDtypeStruct((rows, built.feed.crop_samples), np.float32)
-        return {"samples": samples, "labels": jax.ShapeDtypeStruct((rows,), np.int32)}
-    if hasattr(built.feed, "crop_samples"):
-        shape = (built.feed.batch_size, built.feed.crop_samples)
-        return {"samples": jax.ShapeDtypeStruct(shape, np.float32), "num_samples": jax.ShapeDtypeStruct(shape[:1], int)}
-    shape = (built.feed.batch_size, built.feed.stage.sequence_length)
-    return {"ids": jax.ShapeDtypeStruct(shape, np.int32), "loss_weights": jax.ShapeDtypeStruct(shape, np.float32)}
-
-
 def test_the_folder_of_gin_files_is_no_package():
     # With an __init__.py it would be imported in place of gin-config.
     assert not list((ROOT / "gin").rglob("*.py"))
@@ -98,7 +84,7 @@ def test_the_folder_of_gin_files_is_no_package():
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_builds_and_its_macros_take_effect(name):
     built, text = load(name)
-    state = jax.eval_shape(built.learner.init, jax.random.key(0), abstract_batch(built))
+    state = jax.eval_shape(built.learner.init, jax.random.key(0), built.feed.batch_shapes())
     assert state.step.shape == ()
     operative = gin.operative_config_str()
     for macro in macros_of(ROOT / "gin" / "exp" / f"{name}.gin"):

@@ -118,12 +118,17 @@ def finite_batches(
     rows = all_rows(batch_size, rows)
 
     def local_batch(number: int) -> Batch:
-        batch = {name: np.zeros((len(rows), *shape.shape[1:]), shape.dtype) for name, shape in shapes.items()}
-        for place, index in enumerate(number * batch_size + row for row in rows):
-            found = example(index) if index < num_examples else None
-            for name, value in ({} if found is None else found | {"example_weights": 1}).items():
-                batch[name][place] = value
-        return batch
+        indices = (number * batch_size + row for row in rows)
+        return filled([example(index) if index < num_examples else None for index in indices], shapes, len(rows))
 
     if num_examples:  # Grain refuses an empty range
         yield from _read_ahead(local_batch, -(-num_examples // batch_size), num_threads)
+
+
+def filled(examples: Sequence[Example | None], shapes: BatchShapes, num_rows: int) -> Batch:
+    """A held-out batch of `num_rows` rows: `example_weights` is 1 for an example, 0 for None and where none is left."""
+    batch = {name: np.zeros((num_rows, *shape.shape[1:]), shape.dtype) for name, shape in shapes.items()}
+    for place, found in enumerate(examples):
+        for name, value in ({} if found is None else found | {"example_weights": 1}).items():
+            batch[name][place] = value
+    return batch

@@ -26,6 +26,9 @@ from audiolm_jax.data.feed.order import HOURS, ExampleOrder, Weights, check_weig
 from audiolm_jax.data.feed.token_source import TokenSource
 from audiolm_jax.errors import UserError
 from audiolm_jax.ranges import Count, Whole
+from audiolm_jax.tokens.manifest import TokenizerSizes
+from audiolm_jax.tokens.records import TokenRecord
+from audiolm_jax.tokens.split import Split
 from audiolm_jax.tokens.stages import Stage
 
 # Draws for one index before giving up, where files cannot be read.
@@ -68,8 +71,6 @@ class AudioFeed:
     num_workers: Whole = 0
 
     def __post_init__(self):
-        if not self.corpora:
-            raise UserError("an audio feed needs at least one corpus")
         if self.crop_samples < 1 or self.batch_size < 1:
             raise UserError(f"crop_samples and batch_size must be positive, got {self.crop_samples}, {self.batch_size}")
         check_weights(self.weights, len(self.corpora))
@@ -79,9 +80,16 @@ class AudioFeed:
         self._reads_crops, self._shares  # noqa: B018 (now, and not by each of them)
         return {name: value for name, value in self.__dict__.items() if name != "_cache"}
 
+    @property
+    def splits(self) -> list[Split | None]:
+        """What each corpus holds out."""
+        return [corpus.split for corpus in self.corpora]
+
     @functools.cached_property
     def order(self) -> ExampleOrder:
         """The order of training recordings."""
+        if not self.corpora:
+            raise UserError("an audio feed needs at least one corpus")
         speakers = tuple(speaker_ids(corpus.train.speakers) for corpus in self.corpora)
         return ExampleOrder(speakers, self.seed, self.balance_speakers, self._shares)
 
@@ -175,8 +183,12 @@ class AudioFeed:
 
     def example_names(self, cursor: Cursor) -> list[str]:
         """For people: the recordings that the global batch after a cursor holds (the first drawn, read or not)."""
-        drawn = [self._drawn(index) for index in batch_indices(cursor, self.batch_size)]
-        return [f"{utterance.path}" + (f" ({utterance.key})" if utterance.ranges else "") for utterance in drawn]
+        return [self.name(index) for index in batch_indices(cursor, self.batch_size)]
+
+    def name(self, index: int) -> str:
+        """For people: the recording that is drawn first for a global index."""
+        utterance = self._drawn(index)
+        return f"{utterance.path}" + (f" ({utterance.key})" if utterance.ranges else "")
 
     def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Every held-out recording once; `example_weights` float32[B] is 0 in the padding of the last batch."""
@@ -228,6 +240,21 @@ class TokenFeed:
         """Records and crops by index; its manifests tell the tokenizers' fingerprints."""
         return TokenSource(tuple(self.folders), self.stage, self.seed, self.balance_speakers, self.weights)
 
+    @property
+    def splits(self) -> list[Split | None]:
+        """What each folder holds out; None for one that does not tell."""
+        return [manifest.split for manifest in self.source.manifests]
+
+    @property
+    def tokenizers(self) -> TokenizerSizes:
+        """Who made the tokens."""
+        return self.source.manifests[0].tokenizers
+
+    def first_records(self, count: int) -> Iterator[TokenRecord]:
+        """The records that training begins with, at most `count` of each folder."""
+        for folder in range(len(self.folders)):
+            yield from self.source.first_records(folder, count)
+
     def example(self, index: int) -> Example:
         """The training example at a global index: ids int32[S], loss_weights float32[S]."""
         record, crop = self.source.training(*self.source.order.slot(index))
@@ -273,13 +300,7 @@ class TokenFeed:
 
     def example_names(self, cursor: Cursor) -> list[str]:
         """For people: the records and the crops that the global batch after a cursor holds."""
-        names = []
-        for index in batch_indices(cursor, self.batch_size):
-            folder, ordinal = self.source.order.slot(index)
-            record, crop = self.source.training(folder, ordinal)
-            start_seconds = float(crop.start * crop.period_seconds)
-            names.append(f"{self.folders[folder]}/{record.key} from {start_seconds:.2f} s")
-        return names
+        return [self.source.name(*self.source.order.slot(index)) for index in batch_indices(cursor, self.batch_size)]
 
     def eval_batches(self, rows: Sequence[int] | None = None) -> Iterator[Batch]:
         """Every held-out crop once; `example_weights` float32[B] is 0 in the padding of the last batch."""

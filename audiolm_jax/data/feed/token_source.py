@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -88,6 +88,16 @@ class TokenSource:
         """The record and the crop that are used as the `ordinal`-th of a folder; `order.slot` gives both numbers."""
         record = self._train[folder][self.order.item(folder, ordinal)]
         return record, training_crop(record, self.stage, hash_uniform(self.seed, "crop", folder, ordinal))
+
+    def first_records(self, folder: int, count: int) -> Iterator[TokenRecord]:
+        """The records of a folder that training begins with, at most `count`."""
+        for ordinal in range(min(len(self.order.speakers[folder]), count)):
+            yield self.training(folder, ordinal)[0]
+
+    def name(self, folder: int, ordinal: int) -> str:
+        """For people: the record and the crop that are used as the `ordinal`-th of a folder."""
+        record, crop = self.training(folder, ordinal)
+        return f"{self.folders[folder]}/{record.key} from {float(crop.start * crop.period_seconds):.2f} s"
 
     @functools.cached_property
     def heldout(self) -> list["HeldoutCrops"]:

@@ -1,47 +1,25 @@
-"""seqio Tasks and Mixtures of waveforms: of the corpora of an AudioFeed, and of datasets that TFDS has prepared.
+"""seqio Tasks of waveforms: of the corpora of an AudioFeed, and of datasets that TFDS has prepared.
 
-The Tasks of a feed give its examples one by one. A prepared dataset is read from one end to the other, pass after pass,
-because its files know no index; the crop of an example is drawn by its key and the number of the pass, so all hosts
-together see the same examples whatever their number. Nothing here is random, seqio's shuffling is refused, and crops
-are never trimmed. An example is {"samples": float32[T'], "speaker", "key"}; `AudioFeatureConverter` makes the batch
-schema of `AudioFeed` of it.
+The Tasks of a feed, and their Mixture, give its examples one by one; those of a prepared dataset have no index.
+Nothing here is shuffled by seqio, and crops are never trimmed. An example is {"samples": float32[T'], "speaker",
+"key"}; `AudioFeatureConverter` makes the batch schema of `AudioFeed` of it.
 """
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import seqio
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from audiolm_jax.audio import Waveform, resample
-from audiolm_jax.data.feed.crops import crop_bounds, with_gain
+from audiolm_jax.data.corpora.corpora import Corpus
 from audiolm_jax.data.feed.feed import AudioFeed
-from audiolm_jax.data.feed.order import ExampleOrder, hash_uniform
-from audiolm_jax.data.seqio.example_source import ENDLESS, TRAIN, Examples, replace_mixture, replace_task
+from audiolm_jax.data.seqio.example_source import TRAIN, IndexedSource, replace_mixture, replace_task
 from audiolm_jax.data.seqio.tfds_corpus import TfdsCorpus
+from audiolm_jax.data.seqio.tfds_crops import AUDIO_SPECS, TfdsCrops
 from audiolm_jax.errors import UserError
-
-_SPECS = {
-    "samples": tf.TensorSpec((None,), tf.float32),
-    "speaker": tf.TensorSpec((), tf.string),
-    "key": tf.TensorSpec((), tf.string),
-}
-
-
-def _mapped(dataset: tf.data.Dataset, function, *names: str) -> tf.data.Dataset:
-    """A dataset through a NumPy function of some of its features, which gives (samples, speaker, key)."""
-
-    def convert(features):
-        inputs = [features[name] for name in names]
-        values = tf.numpy_function(function, inputs, [spec.dtype for spec in _SPECS.values()])
-        for value, spec in zip(values, _SPECS.values(), strict=True):
-            value.set_shape(spec.shape)
-        return dict(zip(_SPECS, values, strict=True))
-
-    return dataset.map(convert)
+from audiolm_jax.tokens.split import Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,100 +30,49 @@ class FeedExamples:
     """
 
     feed: AudioFeed
-    corpus: int
+    number: int
+    specs = AUDIO_SPECS
+
+    @property
+    def corpus(self) -> Corpus:
+        """Where the recordings are."""
+        return self.feed.corpora[self.number]
+
+    @property
+    def split(self) -> Split:
+        """What the corpus holds out."""
+        return self.corpus.split
 
     @functools.cached_property
     def _places(self) -> list[int]:
         """The places of this corpus in a block of the mixture."""
         order = self.feed.order
-        return [place for place in range(int(sum(order.shares))) if order.slot(place)[0] == self.corpus]
+        return [place for place in range(int(sum(order.shares))) if order.slot(place)[0] == self.number]
 
     def _global_index(self, ordinal: int) -> int:
         """Where the feed has the `ordinal`-th example of this corpus."""
         block, place = divmod(ordinal, len(self._places))
         return block * int(sum(self.feed.order.shares)) + self._places[place]
 
-    def _training(self, ordinal: np.ndarray) -> tuple[np.ndarray, bytes, bytes]:
-        utterance, example = self.feed.drawn_example(self._global_index(int(ordinal)))
-        return example["samples"][: example["num_samples"]], utterance.speaker.encode(), utterance.key.encode()
+    def num_examples(self, split: str) -> int | None:
+        """Held-out recordings; None in training."""
+        return None if split == TRAIN else len(self.corpus.heldout)
 
-    def _heldout(self, ordinal: np.ndarray) -> tuple[np.ndarray, bytes, bytes]:
-        before = sum(len(corpus.heldout) for corpus in self.feed.corpora[: self.corpus])
-        utterance = self.feed.corpora[self.corpus].heldout[int(ordinal)]
-        example = self.feed.heldout_example(before + int(ordinal))
-        samples = np.zeros(0, np.float32) if example is None else example["samples"][: example["num_samples"]]
-        return samples, utterance.speaker.encode(), utterance.key.encode()
-
-    def dataset(self, split: str, shard: seqio.ShardInfo) -> tf.data.Dataset:
-        """Examples by index; shards are index modulo number of shards."""
-        length = ENDLESS if split == TRAIN else len(self.feed.corpora[self.corpus].heldout)
-        ordinals = tf.data.Dataset.range(shard.index, length, shard.num_shards).map(lambda n: {"ordinal": n})
+    def example(self, split: str, ordinal: int) -> dict[str, Any] | None:
+        """A crop with its speaker and key."""
         if split == TRAIN:
-            return _mapped(ordinals, self._training, "ordinal")
-        return _mapped(ordinals, self._heldout, "ordinal").filter(lambda example: tf.size(example["samples"]) > 0)
+            utterance, example = self.feed.drawn_example(self._global_index(ordinal))
+        else:
+            before = sum(len(corpus.heldout) for corpus in self.feed.corpora[: self.number])
+            utterance, example = self.corpus.heldout[ordinal], self.feed.heldout_example(before + ordinal)
+        if example is None:
+            return None
+        samples = example["samples"][: example["num_samples"]]
+        return {"samples": samples, "speaker": utterance.speaker.encode(), "key": utterance.key.encode()}
 
-
-@dataclasses.dataclass(frozen=True)
-class TfdsExamples:
-    """A prepared dataset as crops: "train" pass after pass without end, "validation" once.
-
-    Hosts read ranges of records, not files.
-
-    Attributes:
-        corpus: the dataset.
-        sample_rate_hz: of the crops.
-        crop_samples: T.
-        seed: of crops and gains.
-        gain_db: (low, high) of a uniform random gain of training crops, None for none.
-    """
-
-    corpus: TfdsCorpus
-    sample_rate_hz: int
-    crop_samples: int
-    seed: int = 0
-    gain_db: tuple[float, float] | None = None
-
-    def _crop(self, purpose: str, audio, speaker, key: bytes, turn: np.ndarray) -> tuple[np.ndarray, bytes, bytes]:
-        """The crop of one example in one pass."""
-        name = key.decode()
-        rate_hz = self.corpus.builder.info.features[self.corpus.audio].sample_rate
-        if rate_hz != self.sample_rate_hz:
-            waveform = resample(Waveform(audio.astype(np.float32) / 32768, rate_hz), self.sample_rate_hz)
-            audio = np.clip(np.round(waveform.samples * 32768), -32768, 32767)
-        uniform = hash_uniform(self.seed, f"{purpose}crop", name, int(turn))
-        start, stop = crop_bounds(len(audio), self.crop_samples, uniform)
-        samples = audio[start:stop].astype(np.float32) / 32768
-        if self.gain_db is not None and not purpose:
-            samples = with_gain(samples, self.gain_db, hash_uniform(self.seed, "gain", name, int(turn)))
-        speaker = speaker if isinstance(speaker, bytes) else str(int(speaker)).encode()
-        return samples, speaker, key
-
-    def _pass(self, split: str, shard: seqio.ShardInfo) -> tf.data.Dataset:
-        """This host's part of the records, in the order of the files."""
-        name = self.corpus.train_split if split == TRAIN else self.corpus.heldout_split
-        if shard.num_shards > 1:
-            name = tfds.even_splits(name, shard.num_shards, drop_remainder=False)[shard.index]
-        try:
-            return self.corpus.builder.as_dataset(
-                split=name, shuffle_files=False, read_config=tfds.ReadConfig(try_autocache=False)
-            )
-        except ValueError as error:
-            known = ", ".join(self.corpus.builder.info.splits)
-            raise UserError(f"{self.corpus.name} has the splits {known}; got {name}") from error
-
-    def dataset(self, split: str, shard: seqio.ShardInfo) -> tf.data.Dataset:
-        """Examples in the order of the files; each host has a share of every split's records."""
-        records = self._pass(split, shard)
-        turns = tf.data.Dataset.range(ENDLESS if split == TRAIN else 1)
-        features = {"audio": self.corpus.audio, "speaker": self.corpus.speaker, "key": self.corpus.key}
-
-        def of_turn(turn):
-            return records.map(lambda record: {n: record[name] for n, name in features.items()} | {"turn": turn})
-
-        purpose = "" if split == TRAIN else "heldout "
-        crops = _mapped(turns.flat_map(of_turn), functools.partial(self._crop, purpose), *features, "turn")
-        length = tf.data.INFINITE_CARDINALITY if split == TRAIN else len(records)
-        return crops.apply(tf.data.experimental.assert_cardinality(length))
+    def name(self, ordinal: int) -> str:
+        """The recording that is drawn first."""
+        return self.feed.name(self._global_index(ordinal))
 
 
 class AudioFeatureConverter(seqio.FeatureConverter):
@@ -176,9 +103,9 @@ class AudioFeatureConverter(seqio.FeatureConverter):
         return ds.map(convert)
 
 
-def _replace_audio_task(name: str, examples: Examples) -> None:
+def _replace_audio_task(name: str, source: seqio.DataSource) -> None:
     # Speaker and key stay with the example, but are nothing that a converter pads.
-    replace_task(name, examples, [], {"samples": seqio.ContinuousFeature(dtype=tf.float32, rank=1)})
+    replace_task(name, source, [], {"samples": seqio.ContinuousFeature(dtype=tf.float32, rank=1)})
 
 
 def register_feed_tasks(feed: AudioFeed, names: Sequence[str], name: str = "audiolm_audio") -> tuple[str, ...]:
@@ -198,9 +125,9 @@ def register_feed_tasks(feed: AudioFeed, names: Sequence[str], name: str = "audi
     if len(names) != len(feed.corpora):
         raise UserError(f"the feed has {len(feed.corpora)} corpora, but the names are {', '.join(names)}")
     tasks = tuple(f"{name}_{corpus}" for corpus in names)
-    for corpus, task in enumerate(tasks):
-        _replace_audio_task(task, FeedExamples(feed, corpus))
-    replace_mixture(name, dict(zip(tasks, feed.order.shares, strict=True)), feed.order)
+    for number, task in enumerate(tasks):
+        _replace_audio_task(task, IndexedSource(FeedExamples(feed, number)))
+    replace_mixture(name, feed.order, tasks)
     return tasks
 
 
@@ -222,17 +149,7 @@ def register_tfds_task(
         seed: of crops and gains.
         gain_db: (low, high) of a uniform random gain of training crops, None for none.
     """
-    _replace_audio_task(name, TfdsExamples(corpus, sample_rate_hz, crop_samples, seed, gain_db))
-
-
-def register_audio_mixture(name: str, shares: Mapping[str, float], seed: int = 0) -> None:
-    """Registers a Mixture of audio Tasks; a Mixture of this name is replaced.
-
-    Training examples of the Tasks follow each other in an order drawn by the seed, in blocks that hold the shares
-    exactly; held-out examples come Task by Task.
-    """
-    order = ExampleOrder((np.zeros(1, np.int32),) * len(shares), seed, False, tuple(shares.values()))
-    replace_mixture(name, shares, order)
+    _replace_audio_task(name, TfdsCrops(corpus, sample_rate_hz, crop_samples, seed, gain_db))
 
 
 def audio_dataset(

@@ -7,68 +7,64 @@ are never trimmed, because a trimmed target loses its end without notice.
 """
 
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
 from audiolm_jax.data.feed.examples import join, prefix_and_target
+from audiolm_jax.data.feed.order import Weights
 from audiolm_jax.data.feed.token_source import TokenSource
-from audiolm_jax.data.seqio.example_source import ENDLESS, TRAIN, ExampleSource, replace_mixture, replace_task
+from audiolm_jax.data.seqio.example_source import TRAIN, IndexedSource, replace_mixture, replace_task
 from audiolm_jax.errors import UserError
-from audiolm_jax.tokens.alignment import Crop
 from audiolm_jax.tokens.layout import EOS
-from audiolm_jax.tokens.records import decode_record, encode_record
+from audiolm_jax.tokens.manifest import TokenizerSizes
+from audiolm_jax.tokens.records import TokenRecord
+from audiolm_jax.tokens.split import Split
 from audiolm_jax.tokens.stages import Stage
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenExamples:
-    """One folder of a TokenSource: encoded records with their crops, by index.
+    """One folder of a TokenSource: "prefix" and "targets" of its stage, ids int32[N] and int32[M], by index.
 
-    "train" has no end; "validation" holds every held-out crop once. Shards are index modulo number of shards.
+    "train" has no end; "validation" holds every held-out crop once.
     """
 
     source: TokenSource
     folder: int
+    specs = {"prefix": tf.TensorSpec((None,), tf.int32), "targets": tf.TensorSpec((None,), tf.int32)}
 
-    def _read(self, split: str, index: np.ndarray) -> tuple[bytes, np.int64, np.bool_]:
+    def num_examples(self, split: str) -> int | None:
+        """Held-out crops; None in training."""
+        return None if split == TRAIN else len(self.source.heldout[self.folder])
+
+    def example(self, split: str, ordinal: int) -> dict[str, np.ndarray]:
+        """The two halves of a sequence."""
         if split == TRAIN:
-            record, crop = self.source.training(self.folder, int(index))
+            record, crop = self.source.training(self.folder, ordinal)
         else:
-            record, crop = self.source.heldout[self.folder][int(index)]
-        return encode_record(record), np.int64(crop.start), np.bool_(crop.is_end)
+            record, crop = self.source.heldout[self.folder][ordinal]
+        return dict(zip(self.specs, prefix_and_target(record, self.source.stage, crop), strict=True))
 
-    def dataset(self, split: str, shard: seqio.ShardInfo) -> tf.data.Dataset:
-        """{"record": bytes, "start": int64, "is_end": bool}; see `TokenRecord` and `Crop`."""
-        length = ENDLESS if split == TRAIN else len(self.source.heldout[self.folder])
+    def name(self, ordinal: int) -> str:
+        """The record and the crop."""
+        return self.source.name(self.folder, ordinal)
 
-        def read(index):
-            values = tf.numpy_function(functools.partial(self._read, split), [index], (tf.string, tf.int64, tf.bool))
-            for value in values:
-                value.set_shape(())
-            return dict(zip(("record", "start", "is_end"), values, strict=True))
+    def first_records(self, count: int) -> Iterator[TokenRecord]:
+        """The records that training begins with, at most `count`."""
+        return self.source.first_records(self.folder, count)
 
-        return tf.data.Dataset.range(shard.index, length, shard.num_shards).map(read)
+    @property
+    def tokenizers(self) -> TokenizerSizes:
+        """Who made the tokens."""
+        return self.source.manifests[self.folder].tokenizers
 
-
-def crop_to_ids(dataset: tf.data.Dataset, stage: Stage) -> tf.data.Dataset:
-    """The preprocessor of a stage: encoded records and crops to "prefix" int32[N] and "targets" int32[M] ids."""
-
-    def to_ids(data: bytes, start: np.ndarray, is_end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        crop = Crop(int(start), stage.crop_periods, stage.period_seconds, bool(is_end))
-        return prefix_and_target(decode_record(data), stage, crop)
-
-    def convert(features):
-        inputs = [features["record"], features["start"], features["is_end"]]
-        prefix, targets = tf.numpy_function(to_ids, inputs, (tf.int32, tf.int32))
-        prefix.set_shape((None,))
-        targets.set_shape((None,))
-        return {"prefix": prefix, "targets": targets}
-
-    return dataset.map(convert)
+    @property
+    def split(self) -> Split | None:
+        """What the folder holds out."""
+        return self.source.manifests[self.folder].split
 
 
 class StageFeatureConverter(seqio.FeatureConverter):
@@ -130,7 +126,7 @@ def register_tasks(
     stages: Sequence[Stage],
     seed: int = 0,
     balance_speakers: bool = True,
-    weights: Sequence[float] | None = None,
+    weights: Weights = None,
     name: str = "audiolm",
 ) -> dict[str, StageTasks]:
     """Registers the Tasks "NAME_CORPUS_STAGE" and the Mixtures "NAME_STAGE"; nothing is registered at import.
@@ -140,7 +136,7 @@ def register_tasks(
         stages: whose Tasks are wanted.
         seed: of order and crops, as in `TokenFeed`.
         balance_speakers: draw the speaker first, then the recording.
-        weights: share of each folder; None for shares by number of speakers (or of records).
+        weights: share of each folder, or "hours", as in `TokenFeed`.
         name: first part of all names.
 
     Returns:
@@ -154,25 +150,23 @@ def register_tasks(
         raise UserError("name at least one folder of token records")
     registered = {}
     for stage in stages:
-        chosen = None if weights is None else tuple(weights)
-        source = TokenSource(tuple(folders.values()), stage, seed, balance_speakers, chosen)
+        source = TokenSource(tuple(folders.values()), stage, seed, balance_speakers, weights)
         task_names = tuple(f"{name}_{corpus}_{stage.name}" for corpus in folders)
         mixture_name = f"{name}_{stage.name}"
         registered[stage.name] = StageTasks(mixture_name, task_names)
         sources = [_registered_source(task) for task in task_names]
         if mixture_name in seqio.MixtureRegistry.names() and sources == [source] * len(sources):
             continue
-        shares = source.order.shares
         vocabulary = seqio.PassThroughVocabulary(stage.layout.vocab_size, EOS)
         feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
         for folder, task_name in enumerate(task_names):
             replace_task(
                 task_name,
-                TokenExamples(source, folder),
-                [functools.partial(crop_to_ids, stage=stage)],
+                IndexedSource(TokenExamples(source, folder)),
+                [],
                 {"prefix": feature, "targets": feature},
             )
-        replace_mixture(mixture_name, dict(zip(task_names, shares, strict=True)), source.order)
+        replace_mixture(mixture_name, source.order, task_names)
     return registered
 
 
@@ -180,8 +174,7 @@ def _registered_source(task_name: str) -> TokenSource | None:
     """The TokenSource under a registered Task of ours, None where there is none."""
     if task_name not in seqio.TaskRegistry.names():
         return None
-    source = seqio.TaskRegistry.get(task_name).source
-    examples = source.examples if isinstance(source, ExampleSource) else None
+    examples = getattr(seqio.TaskRegistry.get(task_name).source, "examples", None)
     return examples.source if isinstance(examples, TokenExamples) else None
 
 

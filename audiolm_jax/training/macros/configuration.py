@@ -27,7 +27,12 @@ _ROOT = "audiolm_jax.training.experiment.Experiment"
 _SHOWN_CHARACTERS = 100
 
 
-def parse(exp: str | Path, overrides: Sequence[str] = (), data: str | Sequence[str] | None = None) -> str:
+def parse(
+    exp: str | Path,
+    overrides: Sequence[str] = (),
+    data: str | Sequence[str] | None = None,
+    modules: str | Sequence[str] | None = None,
+) -> str:
     """Makes gin's configuration from a file and overrides, checks and locks it, and returns it as text.
 
     Raises:
@@ -51,8 +56,9 @@ def parse(exp: str | Path, overrides: Sequence[str] = (), data: str | Sequence[s
         logging.disable(logging.NOTSET)
     own, parameters = macros(), _parameters()
     changes = [_setting(override, parameters) for override in overrides]
-    if data:
-        changes.append(("DATA_DIR", data if isinstance(data, str) else tuple(data)))
+    for name, given in (("DATA_DIR", data), ("SEQIO_MODULES", modules)):
+        if given:
+            changes.append((name, given if isinstance(given, str) else tuple(given)))
     for name, value in changes:
         if name not in own:
             near = difflib.get_close_matches(name, own, 1)
