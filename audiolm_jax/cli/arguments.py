@@ -18,7 +18,7 @@ INPUTS = (
     "experiment", "data", "input", "bundle", "prompt", "source", "kmeans", "model", "codec", "w2v_bert", "tokenizers",
     "semantic", "coarse", "acoustic", "fine", "system", "detector", "speaker", "classifier", "item", "features",
     "audio", "gold", "scores", "wavs", "tokens", "train_tokens", "transcripts", "asr", "reference", "compare",
-    "degraded", "generated", "files", "swuggy", "sblimp", "vocabulary", "unrelated",
+    "degraded", "generated", "files", "swuggy", "sblimp", "vocabulary", "unrelated", "runs",
 )  # fmt: skip
 OUTPUTS = ("output", "page", "json", "workdir", "corpus_cache")
 

@@ -7,7 +7,7 @@ import sys
 import textwrap
 
 from audiolm_jax import compilation_cache
-from audiolm_jax.cli import arguments, completion, metrics, models, sound, training
+from audiolm_jax.cli import arguments, completion, diagnosis, metrics, models, sound, training
 from audiolm_jax.cli.arguments import Command
 from audiolm_jax.errors import UserError
 from audiolm_jax.extras import how_to_install
@@ -240,6 +240,14 @@ COMMANDS = (
         _add_metrics,
         "Measure: every figure of the paper, one command each, and one report of all.",
         "audiolm eval visqol --reference a.wav --degraded b.wav --json -",
+    ),
+    Command(
+        "plot",
+        diagnosis.plot,
+        diagnosis.add_plot,
+        "Show how trainings go: one page with the curves of one or several, what their examinations named, and their "
+        "sounds.",
+        "audiolm plot work/codec --live\n  audiolm plot work/codec_a work/codec_b --axis seconds --output both.html",
     ),
     Command(
         "info",

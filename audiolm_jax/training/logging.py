@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from audiolm_jax.page import png
 from audiolm_jax.parallel import hosts
 from audiolm_jax.spectral import mel_filters
 
+METRICS_NAME = "metrics.jsonl"
 _SPECTROGRAM_MELS = 80
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class RunLog:
         """
         self.last_eval_step: int | None = None
         self.seconds = 0.0
-        self._metrics_path = Path(workdir) / "metrics.jsonl"
+        self._metrics_path = Path(workdir) / METRICS_NAME
         self._events = None
         if not hosts.is_main():
             return
@@ -67,11 +68,12 @@ class RunLog:
             with _writing(Path(workdir) / "tensorboard"):
                 self._events = _EventFile(Path(workdir) / "tensorboard", resumed_step)
 
-    def scalars(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Figures of one step; `split` is "train", "eval" or "exam"."""
+    def scalars(self, step: int, split: str, values: dict[str, float], faults: Sequence[str] | None = None) -> None:
+        """Figures of one step; `split` is "train", "eval" or "exam". What an examination named goes beside them."""
         if not hosts.is_main():
             return
-        line = json.dumps({"step": step, "split": split, **values}) + "\n"
+        named = {} if faults is None else {"faults": list(faults)}
+        line = json.dumps({"step": step, "split": split, **values, **named}) + "\n"
         with _writing(self._metrics_path), open(self._metrics_path, "ab", buffering=0) as file:
             file.write(line.encode())  # in one piece, so that a kill leaves all of it or nothing
         self._write_event(step, [{"tag": f"{split}/{name}", "simple_value": value} for name, value in values.items()])
@@ -154,7 +156,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 def read_metrics(workdir: str | Path) -> list[dict]:
     """The lines of `workdir/metrics.jsonl`; a last line that a kill cut in two is left out."""
-    path = Path(workdir) / "metrics.jsonl"
+    path = Path(workdir) / METRICS_NAME
     lines = []
     for text in path.read_text().splitlines() if path.exists() else []:
         try:

@@ -209,7 +209,8 @@ def train(
             if found is None:
                 return
             meta[EXAMINATION] = to_plain(found)
-            run_log.scalars(step, "exam", {**found.figures, "passed": float(bool(found.passed))})
+            verdict = {} if found.passed is None else {"passed": float(found.passed)}
+            run_log.scalars(step, "exam", {**found.figures, **verdict}, found.faults)
             if hosts.is_main():
                 progress.write(f"{learner.name} step {step}: examination {found.in_words()}")
 
