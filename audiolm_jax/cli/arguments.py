@@ -18,7 +18,7 @@ INPUTS = (
     "experiment", "data", "input", "bundle", "prompt", "source", "kmeans", "model", "codec", "w2v_bert", "tokenizers",
     "semantic", "coarse", "acoustic", "fine", "system", "detector", "speaker", "classifier", "item", "features",
     "audio", "gold", "scores", "wavs", "tokens", "train_tokens", "transcripts", "asr", "reference", "compare",
-    "degraded", "generated", "files", "swuggy", "sblimp", "vocabulary", "unrelated", "runs",
+    "degraded", "generated", "files", "swuggy", "sblimp", "vocabulary", "unrelated", "runs", "phrases",
 )  # fmt: skip
 OUTPUTS = ("output", "page", "json", "workdir", "corpus_cache")
 
@@ -138,7 +138,7 @@ def data_of(args):
         heldout_speakers=args.heldout_speakers,
         split_seed=args.split_seed,
         segment_seconds=args.segment_seconds,
-        cache_dir=args.corpus_cache,
+        corpus_cache=args.corpus_cache,
         unseen=args.unseen,
     )
 

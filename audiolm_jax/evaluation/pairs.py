@@ -26,7 +26,7 @@ _LENGTH_TOLERANCE_SECONDS = 1.0
 _UNDEFINED_NAMES = {"pesq_wb": "PESQ (wide-band)", "pesq_nb": "PESQ (narrow-band)", "stoi": "STOI", "estoi": "ESTOI"}
 
 
-class Pair(NamedTuple):
+class RecordingPair(NamedTuple):
     """`key`: path below the folder without suffix. `unit`: what is resampled, the first folder below the root."""
 
     key: str
@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 class Pairing(NamedTuple):
     """Pairs in the order of their keys, and files of the degraded folder that have no reference."""
 
-    pairs: list[Pair]
+    pairs: list[RecordingPair]
     without_reference: list[Path]
 
 
@@ -152,14 +152,14 @@ def paired_files(reference: str | Path, degraded: str | Path) -> Pairing:
     if reference.is_dir() != degraded.is_dir():
         raise UserError("give two files or two folders, not one of each")
     if not reference.is_dir():
-        return Pairing([Pair(reference.stem, reference.stem, reference, degraded)], [])
+        return Pairing([RecordingPair(reference.stem, reference.stem, reference, degraded)], [])
     references, partners = _by_key(reference), _by_key(degraded)
     if not references:
         raise UserError(f"{reference} holds no audio files")
     if lonely := [path for key, path in references.items() if key not in partners]:
         more = f", nor have {len(lonely) - 1} others" if len(lonely) > 1 else ""
         raise UserError(f"{lonely[0]} has no partner in {degraded}{more}; the two folders must hold the same names")
-    pairs = [Pair(key, key.split("/")[0], path, partners[key]) for key, path in references.items()]
+    pairs = [RecordingPair(key, key.split("/")[0], path, partners[key]) for key, path in references.items()]
     return Pairing(pairs, [path for key, path in partners.items() if key not in references])
 
 

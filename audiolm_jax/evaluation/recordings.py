@@ -70,7 +70,7 @@ class DataSettings:
         corpus: the kind of all of them.
         heldout_speakers, split_seed: of the split, those of the training; 0 speakers: none is held out.
         segment_seconds: that Libri-Light, MAESTRO and music are cut into; the split does not depend on it.
-        cache_dir: of the index of their segments.
+        corpus_cache: of the index of their segments.
         unseen: all recordings count as held out, because no training has heard any of them.
     """
 
@@ -79,7 +79,7 @@ class DataSettings:
     heldout_speakers: int = 20
     split_seed: int = 0
     segment_seconds: float = SEGMENT_SECONDS
-    cache_dir: str | None = None
+    corpus_cache: str | None = None
     unseen: bool = False
 
     @functools.cached_property
@@ -89,7 +89,7 @@ class DataSettings:
         Raises:
             UserError: there is no such kind of corpus, or several folders cannot be one.
         """
-        settings = (self.heldout_speakers, self.split_seed, self.segment_seconds, self.cache_dir)
+        settings = (self.heldout_speakers, self.split_seed, self.segment_seconds, self.corpus_cache)
         return open_corpora(self.corpus, self.folders, *settings)
 
     @functools.cached_property

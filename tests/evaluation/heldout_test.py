@@ -18,7 +18,7 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.heldout import NOTHING, REFUSED, REPRODUCED, UNKNOWN, UNSEEN, heldout_claim
 from audiolm_jax.evaluation.recordings import DataSettings
 from audiolm_jax.evaluation.report.report import make_report
-from audiolm_jax.evaluation.report.report_plan import QUICK, ReportSettings
+from audiolm_jax.evaluation.report.report_settings import QUICK, ReportSettings
 from audiolm_jax.files.plain_json import to_plain
 from audiolm_jax.training import experiment
 from tests.data.tiny_corpora import describe, write_libri_light, write_recording
@@ -68,7 +68,7 @@ def cache(tmp_path_factory):
 
 
 def data_of(roots, kind, cache, **changes) -> DataSettings:
-    settings = DataSettings((str(roots[kind]),), kind, HELDOUT, segment_seconds=1.0, cache_dir=cache)
+    settings = DataSettings((str(roots[kind]),), kind, HELDOUT, segment_seconds=1.0, corpus_cache=cache)
     return dataclasses.replace(settings, **changes)
 
 
@@ -291,7 +291,9 @@ def test_the_kind_of_the_training_gives_its_own_split(pianist, roots, cache, tmp
 
 
 def test_a_report_on_another_corpus_has_a_line_in_place_of_held_out_figures(pianist, roots, tmp_path):
-    wanted = ReportSettings((str(roots["folder"]),), tmp_path, SMALL, only=("codec", "perplexity", "samples"))
+    wanted = ReportSettings(
+        DataSettings((str(roots["folder"]),)), tmp_path, SMALL, only=("codec", "perplexity", "samples")
+    )
     report, code = make_report(dataclasses.replace(pianist, language_models={}), wanted)
     gaps = {gap.name: gap.reason for gap in report.not_measured}
     assert set(gaps) == {"codec", "perplexity"} and code == 1
@@ -309,8 +311,9 @@ def test_a_report_on_another_corpus_has_a_line_in_place_of_held_out_figures(pian
 
 def test_a_report_says_that_the_split_is_reproduced(pianist, roots, cache, tmp_path):
     wanted = ReportSettings(
-        (str(roots["maestro"]),), tmp_path, SMALL, only=("perplexity", "samples"), corpus="maestro", corpus_cache=cache
-    )
+        DataSettings((str(roots["maestro"]),), "maestro", corpus_cache=cache), tmp_path, SMALL,
+        only=("perplexity", "samples"),
+    )  # fmt: skip
     report, code = make_report(dataclasses.replace(pianist, language_models={}), wanted)
     assert code == 0, report.not_measured
     assert report.measurements["perplexity"].settings["heldout"] == "reproduced"

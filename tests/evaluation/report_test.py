@@ -13,13 +13,14 @@ from audiolm_jax.bundle.bundle import BundledClassifier
 from audiolm_jax.classifier.network import ClipClassifier, ClipClassifierConfig
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.language import perplexity
-from audiolm_jax.evaluation.recordings import Recording, find_recordings
+from audiolm_jax.evaluation.recordings import DataSettings, Recording, find_recordings
 from audiolm_jax.evaluation.report.report import make_report, manifest_metrics, page_clips
 from audiolm_jax.evaluation.report.report_material import Material, choose_prompts
-from audiolm_jax.evaluation.report.report_plan import FULL, METRICS, QUICK, NotMeasured, ReportSettings, Step
-from audiolm_jax.evaluation.report.report_sample_steps import why_no_classifier
-from audiolm_jax.evaluation.report.report_steps import plan
+from audiolm_jax.evaluation.report.report_metrics import METRICS, plan
+from audiolm_jax.evaluation.report.report_plan import NotMeasured, Step
+from audiolm_jax.evaluation.report.report_settings import FULL, QUICK, ReportSettings
 from audiolm_jax.evaluation.sound import codec_fidelity, codec_words
+from audiolm_jax.evaluation.voice.report_classifier import why_no_classifier
 from audiolm_jax.lm.stage_model import StageModel
 from audiolm_jax.tokens.stages import coarse_stage
 from tests.evaluation import fake_opus
@@ -58,8 +59,9 @@ def speech(tmp_path_factory):
     return root
 
 
-def settings(speech, output, **changes) -> ReportSettings:
-    return ReportSettings((str(speech),), output, changes.pop("extent", SMALL), heldout_speakers=1, **changes)
+def settings(speech, output, unseen=False, corpus="folder", **changes) -> ReportSettings:
+    data = DataSettings((str(speech),), corpus, heldout_speakers=1, unseen=unseen)
+    return ReportSettings(data, output, changes.pop("extent", SMALL), **changes)
 
 
 def names(entries, kind) -> list[str]:
@@ -145,12 +147,12 @@ def test_excerpts_of_long_recordings_are_prompts_where_none_is_shorter(tmp_path)
 def test_the_plan_says_what_is_missing_and_how_to_supply_it(system, speech, tmp_path):
     entries = plan(Material(system, settings(speech, tmp_path)))
     missing = {entry.name: entry for entry in entries if isinstance(entry, NotMeasured)}
-    assert set(missing) == {"abx", "swuggy", "sblimp", "detector"}
+    assert set(missing) == {"abx", "swuggy", "sblimp", "words", "detector"}
     assert "--item" in missing["abx"].remedy and "--detector" in missing["detector"].remedy
     steps = names(entries, Step)
     assert steps[:3] == ["perplexity", "codec", "samples"]
     assert {"codec_words", "wer", "speaker_classifier", "speaker"} <= set(steps)
-    assert {entry.metric for entry in entries} <= set(METRICS)
+    assert {entry.metric for entry in entries} <= {metric.name for metric in METRICS}
 
 
 def test_one_speaker_without_words_and_short_recordings(system, tmp_path):
@@ -347,12 +349,12 @@ def test_abx_and_zerospeech_are_measured_where_their_files_are_given(system, tmp
 
 def test_mistakes_in_the_settings_are_told(tmp_path):
     with pytest.raises(UserError, match="--data"):
-        ReportSettings((), tmp_path)
+        ReportSettings(DataSettings(()), tmp_path)
     with pytest.raises(UserError, match="--only names mos"):
-        ReportSettings(("a",), tmp_path, only=("mos",))
+        ReportSettings(DataSettings(("a",)), tmp_path, only=("mos",))
     (tmp_path / "x.item").write_text("")
     with pytest.raises(UserError, match="give --data once"):
-        ReportSettings(("a", "b"), tmp_path, item=tmp_path / "x.item")
+        ReportSettings(DataSettings(("a", "b")), tmp_path, item=tmp_path / "x.item")
 
 
 def test_figures_of_codec_and_stages_go_into_the_bundle(tokenizers, speech, tmp_path, monkeypatch):

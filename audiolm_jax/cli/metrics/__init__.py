@@ -54,6 +54,10 @@ def add_all(parser) -> None:
     parser.add_argument("--item", metavar="FILE", help="ABX item file of the recordings in --data")
     parser.add_argument("--swuggy", metavar="DIR", help="lexical/dev of ZeroSpeech 2021: gold.csv and WAV files")
     parser.add_argument("--sblimp", metavar="DIR", help="syntactic/dev of ZeroSpeech 2021")
+    parser.add_argument(
+        "--phrases", metavar="DIR", help="speech of a closed language, split as --data is, as for `audiolm eval words`"
+    )
+    parser.add_argument("--vocabulary", metavar="FILE", help="its words (default: the transcripts.tsv in --phrases)")
     parser.add_argument("--asr", default="pocketsphinx", metavar="NAME", help="as for `audiolm eval wer`")
     parser.add_argument("--classifier", metavar="DIR", help="of speakers; without it one is trained on --data")
     parser.add_argument("--detector", metavar="DIR", help="a work directory, in place of the bundle's own")
@@ -74,7 +78,7 @@ def all_metrics(args) -> int:
     from audiolm_jax.bundle import Bundle
     from audiolm_jax.evaluation.report.report import make_report
     from audiolm_jax.evaluation.report.report_markdown import paper_table
-    from audiolm_jax.evaluation.report.report_plan import FULL, QUICK, ReportSettings
+    from audiolm_jax.evaluation.report.report_settings import FULL, QUICK, ReportSettings
 
     extent = QUICK if args.quick else FULL
     if args.max_recordings is not None:
@@ -82,23 +86,19 @@ def all_metrics(args) -> int:
     if args.max_clips is not None:
         extent = dataclasses.replace(extent, codec_clips=args.max_clips)
     settings = ReportSettings(
-        folders=tuple(args.data),
+        data=arguments.data_of(args),
         output=Path(args.output),
         extent=extent,
         only=tuple(name.strip() for name in args.only.split(",")) if args.only else (),
         item=_path(args.item),
         swuggy=_path(args.swuggy),
         sblimp=_path(args.sblimp),
+        phrases=_path(args.phrases),
+        vocabulary=_path(args.vocabulary),
         asr=args.asr,
         classifier=_path(args.classifier),
         detector=_path(args.detector),
         train_tokens=tuple(args.train_tokens),
-        corpus=args.corpus,
-        heldout_speakers=args.heldout_speakers,
-        split_seed=args.split_seed,
-        segment_seconds=args.segment_seconds,
-        corpus_cache=args.corpus_cache,
-        unseen=args.unseen,
         seed=args.seed,
     )
     report, code = make_report(Bundle.load(args.bundle), settings, args.merge)
@@ -135,14 +135,14 @@ METRICS = (
     Command(
         "swuggy",
         tokens.swuggy,
-        tokens.add_spot_the_word,
+        tokens.add_minimal_pairs,
         "Lexical knowledge (sWUGGY): how often a word is likelier than a non-word that sounds like it.",
         "audiolm eval swuggy --gold lexical/dev/gold.csv --wavs lexical/dev --output swuggy.scores --json -",
     ),
     Command(
         "sblimp",
         tokens.sblimp,
-        tokens.add_spot_the_word,
+        tokens.add_minimal_pairs,
         "Syntax (sBLIMP): how often a grammatical sentence is likelier than one that is not.",
         "audiolm eval sblimp --gold syntactic/dev/gold.csv --wavs syntactic/dev --output sblimp.scores --json -",
     ),

@@ -207,10 +207,10 @@ def words(args):
     kinds = _kinds(args.kinds)
 
     from audiolm_jax.bundle import Bundle
-    from audiolm_jax.evaluation.generated.samples import SampleSettings, choose_recordings, make_samples
-    from audiolm_jax.evaluation.generated.true_continuations import cut_prompts
+    from audiolm_jax.evaluation.generated.samples import SampleSettings, choose_recordings
     from audiolm_jax.evaluation.heldout import heldout_claim, with_claim
-    from audiolm_jax.evaluation.language.closed_language import CONTINUATION, RECONSTRUCTION, TRUE, UNRELATED, measure
+    from audiolm_jax.evaluation.language.closed_language import CONTINUATION, RECONSTRUCTION, measure
+    from audiolm_jax.evaluation.language.phrase_continuations import make_continuations, voice_network
     from audiolm_jax.evaluation.language.vocabulary import Vocabulary
     from audiolm_jax.evaluation.words.asr import load_recogniser
 
@@ -219,7 +219,7 @@ def words(args):
     # First what may be refused, because generation takes long.
     vocabulary, recogniser = Vocabulary.read(args.vocabulary), load_recogniser(args.asr)
     bundle, data = Bundle.load(args.bundle), arguments.data_of(args)
-    embedder = _embedder(args.classifier, bundle)
+    embedder = voice_network(bundle, args.classifier)
     made_kinds = tuple(kind for kind in (RECONSTRUCTION, CONTINUATION) if kind in kinds)
     if made_kinds:
         claim = heldout_claim(bundle, data).required()
@@ -227,14 +227,7 @@ def words(args):
     unrelated = _unrelated(args.unrelated, min_seconds, args.max_seconds, len(chosen))
     output = Path(args.output)
     settings = SampleSettings(args.num_samples, *lengths, args.seed, args.temperature)
-    made = make_samples(bundle, chosen, output, settings, made_kinds) if made_kinds else {}
-    by_kind = {TRUE: cut_prompts(chosen, output / TRUE, *lengths)}
-    if RECONSTRUCTION in made:
-        by_kind[RECONSTRUCTION] = cut_prompts(made[RECONSTRUCTION], output / "reconstruction_after_prompt", *lengths)
-    if CONTINUATION in made:
-        by_kind[CONTINUATION] = made[CONTINUATION]
-    if unrelated:
-        by_kind[UNRELATED] = cut_prompts(unrelated, output / UNRELATED, *lengths)
+    by_kind, notes = make_continuations(bundle, chosen, output, settings, made_kinds, unrelated)
     measurement = measure(by_kind, vocabulary, recogniser, output / "asr", args.seed, embedder)
     protocol = {
         "bundle": bundle.name,
@@ -247,7 +240,6 @@ def words(args):
         "seed": args.seed,
         "unrelated": args.unrelated,
     }
-    notes = made.notes if made_kinds else ()
     measurement = dataclasses.replace(
         measurement, settings={**protocol, **measurement.settings}, notes=(*notes, *measurement.notes)
     )
@@ -263,15 +255,6 @@ def _kinds(text: str) -> list[str]:
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise UserError(f"--kinds names {unknown[0]!r}; the kinds are {', '.join(KINDS)}")
     return kinds
-
-
-def _embedder(classifier: str | None, bundle):
-    """The network that tells voices apart, None where there is none."""
-    from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
-
-    if classifier is not None:
-        return TrainedClassifier.load(classifier)
-    return TrainedClassifier.from_bundle(bundle, "speaker") if "speaker" in bundle.classifiers else None
 
 
 def _unrelated(folder: str | None, min_seconds: float, max_seconds: float, count: int):

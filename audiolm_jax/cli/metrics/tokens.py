@@ -136,7 +136,7 @@ def _clusters(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def add_spot_the_word(parser) -> None:
+def add_minimal_pairs(parser) -> None:
     """The arguments of `audiolm eval swuggy` and `sblimp`."""
     parser.add_argument("--gold", required=True, metavar="FILE", help="gold.csv of ZeroSpeech 2021")
     source = parser.add_mutually_exclusive_group(required=True)
@@ -158,17 +158,17 @@ def add_spot_the_word(parser) -> None:
 
 def swuggy(args):
     """The measurement of `audiolm eval swuggy`."""
-    return _spot_the_word(args, "swuggy")
+    return _minimal_pairs(args, "swuggy")
 
 
-def _spot_the_word(args, task: str):
+def _minimal_pairs(args, task: str):
     """The measurement of either task."""
     if args.scores and args.output:
         raise UserError("--output keeps the scores that --wavs or --tokens make; leave it out with --scores")
 
     from audiolm_jax.evaluation.language.gold import read_gold
+    from audiolm_jax.evaluation.language.minimal_pairs import measure
     from audiolm_jax.evaluation.language.scores import read_scores
-    from audiolm_jax.evaluation.language.spot_the_word import measure
 
     gold = read_gold(args.gold, task, args.max_pairs)
     if args.scores:
@@ -188,7 +188,7 @@ def _spot_the_word(args, task: str):
 
 def sblimp(args):
     """The measurement of `audiolm eval sblimp`."""
-    return _spot_the_word(args, "sblimp")
+    return _minimal_pairs(args, "sblimp")
 
 
 def add_perplexity(parser) -> None:

@@ -33,6 +33,17 @@ from audiolm_jax.evaluation.generated.samples import ACOUSTIC, CONTINUATION, FIN
 from audiolm_jax.evaluation.interval import interval_settings
 from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.recordings import Recording
+from audiolm_jax.evaluation.report.report_material import Material
+from audiolm_jax.evaluation.report.report_plan import (
+    Entry,
+    Lacking,
+    Metric,
+    Step,
+    counted,
+    recogniser_inputs,
+    with_notes,
+)
+from audiolm_jax.evaluation.voice import report_classifier
 from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
 from audiolm_jax.evaluation.words.asr import Recogniser
 
@@ -216,3 +227,41 @@ def verdict(losses: Sequence[Loss]) -> str:
         )
     ordered = sorted(by_part.items(), key=lambda item: -len(item[1]))
     return "most is lost " + "; ".join(f"at {part} by {', '.join(measures)}" for part, measures in ordered)
+
+
+def _report_steps(material: Material) -> list[Entry]:
+    settings, prompts = material.settings, material.prompts.recordings
+    if not prompts:
+        raise Lacking("there are no samples to compare with the originals")
+    with_classifier = not report_classifier.why_no_classifier(material)
+
+    def run() -> Measurement:
+        classifier, notes = None, material.seen_notes
+        try:
+            classifier = report_classifier.speaker_classifier(material) if with_classifier else None
+        except (UserError, ModuleNotFoundError) as error:
+            notes += (f"speaker accuracy is left out: {error}",)
+        measured = measure(
+            material.samples,
+            bundle=material.bundle,
+            asr=settings.asr,
+            classifier=classifier,
+            cache=material.transcripts_folder,
+            seed=settings.seed,
+        )
+        return with_notes(measured, notes)
+
+    inputs = {**material.sample_inputs, **recogniser_inputs(settings.asr)}
+    inputs |= {"classifier": report_classifier.classifier_inputs(material)}
+    inputs |= {"installed": versions("jiwer", "visqol-python")}
+    uses = (report_classifier.STEP,) if with_classifier and settings.classifier is None else ()
+    what = f"{counted(prompts)} on every rung"
+    return [Step("ladder", "ladder", what, inputs, 20 + 2.0 * len(prompts), run, ("samples",), uses)]
+
+
+METRIC = Metric(
+    "ladder", "Which part fails",
+    "One rung after the other is generated in place of being given: what gets worse from one to the next is the "
+    "fault of the stage between them.",
+    _report_steps,
+)  # fmt: skip

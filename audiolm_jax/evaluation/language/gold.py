@@ -37,7 +37,7 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
+class MinimalPair:
     """A pair of things to say in all its voices.
 
     Attributes:
@@ -68,7 +68,7 @@ class Gold:
     """
 
     task: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[MinimalPair, ...]
     path: str = ""
     notes: tuple[str, ...] = ()
 
@@ -230,7 +230,7 @@ def _no_partner(path: Path, row: _Row) -> UserError:
     )
 
 
-def _pair(path: Path, name: tuple[str, ...], rows: Sequence[tuple[_Row, _Row]]) -> Pair:
+def _pair(path: Path, name: tuple[str, ...], rows: Sequence[tuple[_Row, _Row]]) -> MinimalPair:
     """One pair of all its rows (correct, incorrect), whatever their order."""
     facts = {(correct.frequency, correct.length) for correct, _ in rows}
     if len(facts) > 1:
@@ -243,4 +243,4 @@ def _pair(path: Path, name: tuple[str, ...], rows: Sequence[tuple[_Row, _Row]]) 
         key=lambda trial: (trial.voice, trial.correct),
     )
     kind, subkind = name[:2] if len(name) == 3 else ("", "")
-    return Pair("/".join(name), tuple(trials), frequency, length, kind, subkind)
+    return MinimalPair("/".join(name), tuple(trials), frequency, length, kind, subkind)

@@ -15,6 +15,7 @@ Nats are over the ids that are legal at each place (see `lm.stage_model`), for b
 a token of the semantic stage.
 """
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ from audiolm_jax.evaluation.language.ngrams import LevelTokens, Ngrams, level_to
 from audiolm_jax.evaluation.language.token_records import read_records
 from audiolm_jax.evaluation.language.token_usage import stream_usage, token_runs
 from audiolm_jax.evaluation.measurement import Measurement, versions
+from audiolm_jax.evaluation.report.report_material import Material
+from audiolm_jax.evaluation.report.report_plan import Entry, Metric, Step, counted
 from audiolm_jax.lm.stage_model import StageModel, legal_ids
 from audiolm_jax.tokens.alignment import Crop
 from audiolm_jax.tokens.records import TokenRecord
@@ -296,3 +299,27 @@ def _settings(bundle: Bundle, train_folders: Sequence[str | Path], unit: str, se
 def manifest_metrics(measurement: Measurement) -> dict[str, Any]:
     """Every stage's figures under the names that the manifests and model cards of bundles use."""
     return {name: dict(row) for name, row in measurement.details["stages"].items()}
+
+
+def _report_steps(material: Material) -> list[Entry]:
+    chosen, settings = material.token_recordings, material.settings
+
+    def run() -> Measurement:
+        bundle, tokenized = material.bundle, material.tokenized
+        measured = measure(bundle, tokenized.records, settings.train_tokens, seed=settings.seed)
+        seconds = sum(record.num_samples for record in tokenized.records) / bundle.codec.sample_rate_hz
+        measured = dataclasses.replace(measured, counts={**measured.counts, "seconds": round(seconds, 2)})
+        return material.with_split(measured, (*chosen.notes, *tokenized.notes))
+
+    inputs = {"system": material.system, "train_tokens": list(settings.train_tokens)}
+    inputs |= material.inputs_of(chosen.recordings)
+    what = f"tokens of {counted(chosen.recordings)}"
+    return [Step("perplexity", "perplexity", what, inputs, 25 + 3.0 * len(chosen.recordings), run)]
+
+
+METRIC = Metric(
+    "perplexity", "Perplexity of the stages",
+    "Nats per token on recordings that are held out, beside the entropy of the tokens without context, which is "
+    "estimated from their own frequencies and corrected for their number. Shares are of that entropy.",
+    _report_steps,
+)  # fmt: skip

@@ -9,6 +9,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from audiolm_jax.evaluation.heldout import REFUSED, UNKNOWN
 from audiolm_jax.evaluation.language import perplexity
 from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.recordings import Recording, shared_out
-from audiolm_jax.evaluation.report.report_markdown import markdown
+from audiolm_jax.evaluation.report.report_markdown import figure_lines, markdown
 from audiolm_jax.evaluation.report.report_material import Material
+from audiolm_jax.evaluation.report.report_metrics import plan
 from audiolm_jax.evaluation.report.report_page import ClipSet, page
-from audiolm_jax.evaluation.report.report_plan import ReportSettings
-from audiolm_jax.evaluation.report.report_run import Report, exit_code, machine, run_plan, say_plan, utc_now
-from audiolm_jax.evaluation.report.report_steps import plan
+from audiolm_jax.evaluation.report.report_plan import NotMeasured
+from audiolm_jax.evaluation.report.report_run import Made, Report, exit_code, machine, run_plan, say_plan, utc_now
+from audiolm_jax.evaluation.report.report_settings import ReportSettings
 from audiolm_jax.files.outputs import write_results
 from audiolm_jax.page.listening_page import Clip
 
@@ -33,7 +35,9 @@ _PAGE_RATE_HZ = 16_000
 
 
 def make_report(bundle: Bundle, settings: ReportSettings, merge: bool = False) -> tuple[Report, int]:
-    """Measures what is not yet measured, and writes the three files.
+    """Measures what is not yet measured, and writes the three files, anew after every measurement.
+
+    Its figures go to stderr as soon as they are there. Until the last one is, the page has no players.
 
     Args:
         bundle: what is measured.
@@ -51,18 +55,35 @@ def make_report(bundle: Bundle, settings: ReportSettings, merge: bool = False) -
     if merge:
         material.claim.required()
     entries = plan(material)
-    say_plan(entries, settings.output)
-    made, gaps = run_plan(entries, settings.output)
-    report = Report(
-        bundle={"name": bundle.name, "licence": bundle.licence, "fingerprints": material.system},
-        settings={**settings.to_json(), "heldout": material.claim.state},
-        made=tuple(made),
-        not_measured=tuple(gaps),
-        when=utc_now(),
-        machine=machine(),
-    )
-    clips = page_clips(material) if "samples" in report.measurements else []
     output = settings.output
+    say_plan(entries, output)
+
+    def report_of(made: list[Made], gaps: list[NotMeasured]) -> Report:
+        return Report(
+            bundle={"name": bundle.name, "licence": bundle.licence, "fingerprints": material.system},
+            settings={**settings.to_json(), "heldout": material.claim.state},
+            made=tuple(made),
+            not_measured=tuple(gaps),
+            when=utc_now(),
+            machine=machine(),
+        )
+
+    def tell(made: list[Made], gaps: list[NotMeasured]) -> None:
+        print("", *figure_lines(made[-1]), sep="\n", file=sys.stderr, flush=True)
+        there = {each.name for each in (*made, *gaps)}
+        left = [NotMeasured(each.name, each.metric, "not yet") for each in entries if each.name not in there]
+        _write(output, report_of(made, [*gaps, *left]))
+
+    made, gaps = run_plan(entries, output, tell)
+    report = report_of(made, gaps)
+    _write(output, report, page_clips(material) if "samples" in report.measurements else [])
+    if merge and bundle.path is not None:
+        with_metrics(bundle.path, manifest_metrics(report.measurements))
+        print(f"{bundle.path}: the figures are in its manifest and model card", file=sys.stderr)
+    return report, exit_code(settings.asked_for, gaps)
+
+
+def _write(output: Path, report: Report, clips: Sequence[ClipSet] = ()) -> None:
     write_results(
         {
             output / "report.json": (json.dumps(report.to_json(), indent=1) + "\n").encode(),
@@ -70,10 +91,6 @@ def make_report(bundle: Bundle, settings: ReportSettings, merge: bool = False) -
             output / "report.html": page(report, clips).encode(),
         }
     )
-    if merge and bundle.path is not None:
-        with_metrics(bundle.path, manifest_metrics(report.measurements))
-        print(f"{bundle.path}: the figures are in its manifest and model card", file=sys.stderr)
-    return report, exit_code(settings.asked_for, gaps)
 
 
 def manifest_metrics(measurements: dict[str, Measurement]) -> dict[str, Any]:

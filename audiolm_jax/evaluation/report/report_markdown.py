@@ -7,10 +7,10 @@ from audiolm_jax.evaluation.generated.paper_values import WITHOUT_COUNTERPART
 from audiolm_jax.evaluation.heldout import STATE_WORDS
 from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.report.report_codec_table import codec_columns, codec_rows
+from audiolm_jax.evaluation.report.report_metrics import shown_metrics
 from audiolm_jax.evaluation.report.report_run import Made, Report, in_minutes
 from audiolm_jax.evaluation.report.report_words import (
     KIND_WORDS,
-    METRIC_WORDS,
     FigureRow,
     figure_rows,
     in_unit,
@@ -34,13 +34,13 @@ def markdown(report: Report) -> str:
         "",
         *paper_table(report),
     ]
-    for words in METRIC_WORDS:
-        parts = [made for made in report.made if made.measurement.metric == words.metric]
+    for metric in shown_metrics():
+        parts = [made for made in report.made if made.measurement.metric == metric.name]
         if parts:
-            lines += [f"## {words.title}", "", words.lede, ""]
+            lines += [f"## {metric.title}", "", metric.lede, ""]
         for made in parts:
             lines += [f"### {measurement_words(made.name)}", ""] if len(parts) > 1 else []
-            lines += _figures(made)
+            lines += figure_lines(made)
             lines += _settings(made)
     lines += ["## Not measured", ""]
     for gap in report.not_measured:
@@ -66,7 +66,8 @@ def paper_table(report: Report) -> list[str]:
     return [*lines, ""]
 
 
-def _figures(made: Made) -> list[str]:
+def figure_lines(made: Made) -> list[str]:
+    """The figures of one measurement as a table, and its notes."""
     measurement = made.measurement
     if measurement.metric == "ladder":
         return [*_ladder(measurement), *(f"- {note}" for note in measurement.notes), ""]

@@ -1,14 +1,10 @@
-"""What several metrics of a report share: recordings, prompts, tokens, samples and the speaker classifier.
+"""What several metrics of a report share: recordings, prompts, tokens and samples.
 
 Each is made when a metric first asks for it, and resumes where an earlier run stopped.
 """
 
-import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +27,10 @@ from audiolm_jax.evaluation.generated.samples import (
 )
 from audiolm_jax.evaluation.heldout import REFUSED, HeldoutClaim, heldout_claim
 from audiolm_jax.evaluation.language.token_records import Tokenized, tokenize_all
+from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.recordings import Recording, excerpt, shared_out
-from audiolm_jax.evaluation.report.report_plan import Extent, ReportSettings, recording_inputs
+from audiolm_jax.evaluation.report.report_plan import Lacking, recording_inputs, short_hash, with_notes
+from audiolm_jax.evaluation.report.report_settings import Extent, ReportSettings
 from audiolm_jax.fingerprint import fingerprint
 
 # With fewer held-out prompts an interval says nothing, and recordings that the training has heard are let in.
@@ -86,7 +84,9 @@ class Material:
 
     @functools.cached_property
     def token_recordings(self) -> Chosen:
-        """Those whose tokens are scored."""
+        """Those whose tokens are scored. Raises `Lacking` where none can be called held out."""
+        if self.claim.state == REFUSED:
+            raise Lacking(self.claim.reason)
         chosen = shared_out(self.heldout.recordings, self.settings.extent.token_recordings)
         return Chosen(tuple(chosen), self.heldout.notes)
 
@@ -100,6 +100,25 @@ class Material:
         """Recordings that samples are made of; see `choose_prompts`."""
         chosen = choose_prompts(self.recordings, self.settings.extent)
         return dataclasses.replace(chosen, notes=(*chosen.notes, *self.claim.notes))
+
+    @property
+    def spoken_prompts(self) -> list[Recording]:
+        """Those whose words are known. Raises `Lacking` for none."""
+        spoken = [recording for recording in self.prompts.recordings if recording.text]
+        if not spoken:
+            raise Lacking(
+                "no recording of the protocol's length has a transcript",
+                "put transcripts.tsv, LibriSpeech's .trans.txt or NAME.txt beside the recordings",
+            )
+        return spoken
+
+    @property
+    def seen_notes(self) -> tuple[str, ...]:
+        """What a reader must know of prompts that a training may have heard."""
+        recordings = self.prompts.recordings
+        seen = sum(not recording.heldout for recording in recordings)
+        notes = (f"{seen} of {len(recordings)} recordings are not held out",) if seen else ()
+        return (*notes, *self.claim.notes)
 
     @property
     def sample_settings(self) -> SampleSettings:
@@ -129,32 +148,31 @@ class Material:
             self.bundle, self.prompts.recordings, self.samples_folder, self.sample_settings, self.kinds
         )
 
-    def unheard_samples(self, keys: frozenset[str]) -> dict[str, list[Recording]]:
-        """Originals and reconstructions of recordings, by whose keys a classifier was not trained on them."""
-        unheard = [recording for recording in self.recordings if recording.key in keys]
-        prompts = {recording.key for recording in self.prompts.recordings}
-        chosen = shared_out(
-            [r for r in unheard if r.key not in prompts], self.settings.extent.classifier_recordings
-        )
-        return dict(
-            make_samples(self.bundle, chosen, self.samples_folder, self.sample_settings, (ORIGINAL, RECONSTRUCTION))
-        )
-
     def prompted(self, sample: Recording) -> Path:
         """The file of a continuation together with its prompt."""
         return self.samples_folder / PROMPTED / sample.path.relative_to(self.samples_folder / "continuation")
 
-    @functools.cached_property
-    def classifier_folder(self) -> Path:
-        """Work directory of the speaker classifier: the one that is given, or one for this data and these settings."""
-        if self.settings.classifier is not None:
-            return self.settings.classifier
-        depends_on = {
-            "recordings": recording_inputs(self.recordings),
-            "macros": self.settings.extent.classifier_macros,
-            "seed": self.settings.seed,
-        }
-        return self.settings.output / "speaker_classifier" / short_hash(depends_on)
+    @property
+    def transcripts_folder(self) -> Path:
+        """Where what was heard is kept."""
+        return self.settings.output / "transcripts"
+
+    def inputs_of(self, recordings: Sequence[Recording]) -> dict[str, Any]:
+        """What every figure on recordings depends on, beside what is measured of them."""
+        inputs = {"seed": self.settings.seed, "heldout": self.claim.state}
+        return inputs | {"recordings": recording_inputs(recordings)}
+
+    @property
+    def sample_inputs(self) -> dict[str, Any]:
+        """What every figure on samples depends on."""
+        made_by = {"system": self.system, "samples": self.samples_folder.name}
+        return made_by | self.inputs_of(self.prompts.recordings)
+
+    def with_split(self, measurement: Measurement, notes: Sequence[str]) -> Measurement:
+        """A measurement with the split that holds its recordings out, what may be said of it, and further notes."""
+        split = {**self.settings.data.to_json(), "heldout": self.claim.state}
+        measurement = dataclasses.replace(measurement, settings={**measurement.settings, **split})
+        return with_notes(measurement, notes)
 
 
 def choose_prompts(recordings: Sequence[Recording], extent: Extent) -> Chosen:
@@ -229,26 +247,3 @@ def _excerpts(members: Sequence[Recording], count: int | None, extent: Extent) -
         if num_samples > extent.max_seconds * rate_hz:
             found.append(excerpt(recording, num_samples, rate_hz, extent.max_seconds))
     return found
-
-
-def train_classifier(material: Material) -> None:
-    """Trains the speaker classifier on all recordings, or goes on with a training that was stopped.
-
-    Raises:
-        UserError: the data cannot train one.
-        KeyboardInterrupt: the training was stopped by a signal.
-    """
-    from audiolm_jax.training.experiment import train
-
-    folder = material.classifier_folder
-    macros = (*material.settings.extent.classifier_macros, f"SEED={material.settings.seed}")
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is for figures
-        train("speaker_classifier", folder, macros, material.settings.folders)
-    if not (folder / "done").exists():
-        raise KeyboardInterrupt
-
-
-def short_hash(value: Any) -> str:
-    """8 hexadecimal digits of plain JSON values, for names of folders."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
-

@@ -10,14 +10,13 @@ from audiolm_jax.evaluation.generated.paper_values import WITHOUT_COUNTERPART, P
 from audiolm_jax.evaluation.heldout import STATE_WORDS
 from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.report.report_codec_table import codec_columns, codec_rows
-from audiolm_jax.evaluation.report.report_plan import NotMeasured
+from audiolm_jax.evaluation.report.report_metrics import shown_metrics
+from audiolm_jax.evaluation.report.report_plan import Metric, NotMeasured
 from audiolm_jax.evaluation.report.report_plots import axis_labels, axis_of, level_bars, rung_bars, strip, track
 from audiolm_jax.evaluation.report.report_run import Made, Report, in_minutes
 from audiolm_jax.evaluation.report.report_words import (
     KIND_NOTES,
-    METRIC_WORDS,
     FigureRow,
-    MetricWords,
     figure_rows,
     in_unit,
     ladder_measures,
@@ -68,7 +67,7 @@ def page(report: Report, clips: Sequence[ClipSet] = ()) -> str:
     sections = [beside] if beside else []
     if clips:
         sections.append(_listening(clips))
-    sections += [_metric_section(words, report) for words in METRIC_WORDS if _has_anything(words.metric, report)]
+    sections += [_metric_section(metric, report) for metric in _shown(report)]
     sections.append(_not_measured(report.not_measured))
     sections.append(_how(report))
     heading = f"Evaluation of {report.bundle['name']}"
@@ -103,14 +102,16 @@ def _facts(report: Report) -> dict[str, str]:
 def _contents(report: Report, with_paper: bool, with_clips: bool) -> str:
     links = [("paper", "Beside the paper")] if with_paper else []
     links += [("listen", "Listen")] if with_clips else []
-    links += [(words.metric, words.title) for words in METRIC_WORDS if _has_anything(words.metric, report)]
+    links += [(metric.name, metric.title) for metric in _shown(report)]
     links += [("missing", "Not measured")]
     items = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title in links)
     return f'<nav aria-label="Contents"><ul>{items}</ul></nav>'
 
 
-def _has_anything(metric: str, report: Report) -> bool:
-    return any(made.measurement.metric == metric for made in report.made)
+def _shown(report: Report) -> list[Metric]:
+    """Metrics of which something was measured."""
+    measured = {made.measurement.metric for made in report.made}
+    return [metric for metric in shown_metrics() if metric.name in measured]
 
 
 def _beside_the_paper(report: Report) -> str:
@@ -120,7 +121,7 @@ def _beside_the_paper(report: Report) -> str:
     ):
         pairs = list(rows)
         if any(row is not None for _, row in pairs):
-            title = next(words.title for words in METRIC_WORDS if words.metric == metric)
+            title = next(each.title for each in shown_metrics() if each.name == metric)
             groups.append(_paper_group(f"{title}: {where}", protocol, pairs))
     if not groups:
         return ""
@@ -169,12 +170,12 @@ def _figure_table(caption: str, lines: str, axis: str, with_paper: bool) -> str:
 """
 
 
-def _metric_section(words: MetricWords, report: Report) -> str:
-    parts = [made for made in report.made if made.measurement.metric == words.metric]
+def _metric_section(metric: Metric, report: Report) -> str:
+    parts = [made for made in report.made if made.measurement.metric == metric.name]
     inner = "".join(_measurement(made, with_heading=len(parts) > 1) for made in parts)
-    return f"""<section class="card" id="{words.metric}" aria-labelledby="{words.metric}-title">
-<h2 id="{words.metric}-title">{escape(words.title)}</h2>
-<p>{escape(words.lede)}</p>
+    return f"""<section class="card" id="{metric.name}" aria-labelledby="{metric.name}-title">
+<h2 id="{metric.name}-title">{escape(metric.title)}</h2>
+<p>{escape(metric.lede)}</p>
 {inner}
 </section>"""
 

@@ -13,13 +13,13 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.measurement import Measurement
-from audiolm_jax.evaluation.report.report_plan import NotMeasured, Step
+from audiolm_jax.evaluation.report.report_plan import Entry, NotMeasured, Step
 from audiolm_jax.extras import how_to_install
 from audiolm_jax.files import replace_file
 from audiolm_jax.files.outputs import write_results
@@ -91,38 +91,52 @@ class Report:
         }
 
 
-def run_plan(plan: Sequence[Step | NotMeasured], output: Path) -> tuple[list[Made], list[NotMeasured]]:
+def run_plan(
+    plan: Sequence[Entry], output: Path, tell: Callable[[list[Made], list[NotMeasured]], None] = lambda made, gaps: None
+) -> tuple[list[Made], list[NotMeasured]]:
     """Makes what is not yet there, a line on stderr for each, and goes on where one cannot be made.
 
     A mistake in the input or a package that is missing makes a measurement "not measured"; anything else has it
     "failed", and the stack goes to OUTPUT/measurements/NAME.failed.txt.
+
+    Args:
+        plan: in the order in which they are made.
+        output: folder of the report.
+        tell: called after each measurement with all there are by then, the new one last, and with what is missing.
     """
     made: list[Made] = []
     gaps: list[NotMeasured] = []
     for entry in plan:
-        if isinstance(entry, NotMeasured):
-            gaps.append(entry)
-            continue
-        kept = read_kept(output, entry)
-        if kept is not None:
-            made.append(kept)
-            _say(f"{entry.name}: kept, measured {kept.when}")
-            continue
-        started = time.perf_counter()
-        gap = _gap_before(entry, gaps)
-        if gap is None:
-            _say(f"{entry.name}: measuring, about {in_minutes(entry.seconds)}")
-            result = _measured(entry, output)
-            if isinstance(result, Measurement):
-                made.append(_made(entry, result, time.perf_counter() - started))
-                if not any(gap.name in entry.uses for gap in gaps):
-                    _keep(output, entry, made[-1])
-                _say(f"{entry.name}: done in {made[-1].seconds:.0f} s")
-                continue
-            gap = result
-        gaps.append(gap)
-        _say(f"{entry.name}: {'failed' if gap.failed else 'not measured'}: {gap.reason}")
+        result = _result(entry, output, gaps)
+        if isinstance(result, NotMeasured):
+            gaps.append(result)
+        else:
+            made.append(result)
+            tell(made, gaps)
     return made, gaps
+
+
+def _result(entry: Entry, output: Path, gaps: Sequence[NotMeasured]) -> Made | NotMeasured:
+    """What becomes of an entry, after those before it, with lines on stderr that say so."""
+    if isinstance(entry, NotMeasured):
+        return entry
+    if (kept := read_kept(output, entry)) is not None:
+        _say(f"{entry.name}: kept, measured {kept.when}")
+        return kept
+    started = time.perf_counter()
+    gap = _gap_before(entry, gaps)
+    if gap is None:
+        _say(f"{entry.name}: measuring, about {in_minutes(entry.seconds)}")
+        result = _measured(entry, output)
+        if isinstance(result, Measurement):
+            made = _made(entry, result, time.perf_counter() - started)
+            if not any(gap.name in entry.uses for gap in gaps):
+                _keep(output, entry, made)
+            _say(f"{entry.name}: done in {made.seconds:.0f} s")
+            return made
+        gap = result
+    _say(f"{entry.name}: {'failed' if gap.failed else 'not measured'}: {gap.reason}")
+    return gap
 
 
 def _gap_before(step: Step, gaps: Sequence[NotMeasured]) -> NotMeasured | None:
@@ -199,7 +213,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def say_plan(plan: Sequence[Step | NotMeasured], output: Path) -> None:
+def say_plan(plan: Sequence[Entry], output: Path) -> None:
     """What will be done, what is kept, and how long it takes, on stderr."""
     total_seconds = 0.0
     for entry in plan:

@@ -9,82 +9,13 @@ from audiolm_jax.evaluation.generated.paper_values import PAPER_VALUES, PaperVal
 from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.report.report_run import Report
 
-
-@dataclasses.dataclass(frozen=True)
-class MetricWords:
-    """Heading of a metric's part, and one or two sentences on what it says."""
-
-    metric: str
-    title: str
-    lede: str
-
-
-METRIC_WORDS = (
-    MetricWords(
-        "perplexity", "Perplexity of the stages",
-        "Nats per token on recordings that are held out, beside the entropy of the tokens without context, which is "
-        "estimated from their own frequencies and corrected for their number. Shares are of that entropy.",
-    ),
-    MetricWords(
-        "codec", "What the codec keeps",
-        "Recordings through encoder and decoder, compared with the originals, and how much of every codebook is used.",
-    ),
-    MetricWords(
-        "codec_words", "What is understood of the codec",
-        "A speech recogniser hears the same recordings as they are, through the codec at each of its bit rates, and "
-        "through Opus at low ones, beside how alike they sound. Its errors on the originals are its own. Bit rates are "
-        "those of the codes: of Opus, whose rate varies, what its packets took.",
-    ),
-    MetricWords(
-        "abx", "Phone discriminability (ABX)",
-        "How often a phone is nearer to another phone than to itself, in the same triphone context, spoken by one "
-        "speaker (within) or by two (across). Chance is 50\u00a0%, less is better.",
-    ),
-    MetricWords(
-        "swuggy", "Words from non-words (sWUGGY)",
-        "How often the semantic stage finds a word likelier than a non-word that sounds like it. Chance is 50\u00a0%.",
-    ),
-    MetricWords(
-        "sblimp", "Sentences from ungrammatical ones (sBLIMP)",
-        "How often the semantic stage finds a grammatical sentence likelier than one that is not. Chance is 50\u00a0%.",
-    ),
-    MetricWords(
-        "samples", "The recordings that are measured",
-        "What the following figures are measured on: the same prompts through the codec, through one stage after "
-        "another, and continued.",
-    ),
-    MetricWords(
-        "wer", "Intelligibility",
-        "Errors of a speech recogniser on generated speech. Its errors on the originals are the floor: only the "
-        "distance to them says something about this system.",
-    ),
-    MetricWords(
-        "speaker", "Speaker",
-        "Whether a classifier hears the prompt's speaker: in the codec's output, in speech from semantic tokens alone, "
-        "and in continuations of three seconds.",
-    ),
-    MetricWords(
-        "detector", "Detector of synthetic speech",
-        "Whether a classifier tells this system's speech from real speech that went through the same codec.",
-    ),
-    MetricWords(
-        "fad", "Fréchet audio distance",
-        "How far generated speech lies from the originals as a whole, in the space of an embedding. 0 is the same "
-        "distribution; small sets overestimate it, so compare sets of one size only.",
-    ),
-    MetricWords(
-        "ladder", "Which part fails",
-        "One rung after the other is generated in place of being given: what gets worse from one to the next is the "
-        "fault of the stage between them.",
-    ),
-)  # fmt: skip
-
 KIND_WORDS = {
     "original": "originals",
     "reconstruction": "codec alone",
     "fine": "fine levels generated",
     "acoustic": "coarse and fine generated",
     "continuation": "continuation",
+    "true": "what was really said",
 }
 # Title of a player, and what one hears.
 KIND_NOTES = {
@@ -110,6 +41,13 @@ _BASELINES = {
 CODEC_WORDS = {"codec": "codec", "opus": "Opus"}
 # Pattern of a figure's name, its words and its unit, the first that fits; {kind} and so on are the groups in words.
 _FIGURES = (
+    (r"word_share_(?P<kind>\w+)", "words of the language, {kind}", "%"),
+    (r"words_per_second_(?P<kind>\w+)", "words heard, {kind}", "words/s"),
+    (r"similarity_own_voice_(?P<kind>\w+)", "similarity to the prompt's voice, {kind}", "0-1"),
+    (r"similarity_other_voices_(?P<kind>\w+)", "similarity to other voices, {kind}", "0-1"),
+    (r"similarity_margin_(?P<kind>\w+)", "similarity to the prompt's voice less that to others, {kind}", "0-1"),
+    (r"own_voice_nearest_(?P<kind>\w+)", "the prompt's voice is the nearest, {kind}", "%"),
+    (r"chance_own_voice", "the prompt's voice is the nearest, by chance", "%"),
     (r"within", "within speaker", "%"),
     (r"across", "across speaker", "%"),
     (r"all", "all pairs", "%"),
@@ -167,8 +105,8 @@ _LADDER = {
     "voiced_share": ("Voiced frames", "%", ""),
     "median_f0_hz": ("Median pitch", "Hz", ""),
 }
-_DIGITS = {"dBFS": 1, "Hz": 0, "%": 1, "MOS": 2, "dB": 2, "nats": 3, "0-1": 3, "frames": 2}
-_SHOWN_UNITS = ("%", "dB", "dBFS", "Hz", "nats", "frames")
+_DIGITS = {"dBFS": 1, "Hz": 0, "%": 1, "MOS": 2, "dB": 2, "nats": 3, "0-1": 3, "frames": 2, "words/s": 2}
+_SHOWN_UNITS = ("%", "dB", "dBFS", "Hz", "nats", "frames", "words/s")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +116,8 @@ class FigureRow:
     Attributes:
         measurement, figure: where it is in report.json.
         words: what it is.
-        unit: "%", "MOS", "dB", "dBFS", "Hz", "nats", "frames", "0-1", "squared" (units of an embedding), "" (counts).
+        unit: "%", "MOS", "dB", "dBFS", "Hz", "nats", "frames", "words/s", "0-1", "squared" (units of an embedding), ""
+            (counts).
         value: in that unit; None where it is not defined.
         interval: 95 %, in that unit; None where there is none.
         paper: the paper's value, None where it has none.

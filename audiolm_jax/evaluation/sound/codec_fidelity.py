@@ -12,7 +12,7 @@ from audiolm_jax.bundle import Bundle
 from audiolm_jax.codec.chunked import decode_chunked, encode_chunked
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.interval import interval_settings, percentile_interval, resample_counts
-from audiolm_jax.evaluation.measurement import Measurement
+from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.pairs import (
     compare,
     compare_settings,
@@ -21,6 +21,8 @@ from audiolm_jax.evaluation.pairs import (
     undefined_notes,
 )
 from audiolm_jax.evaluation.recordings import Recording, shared_out
+from audiolm_jax.evaluation.report.report_material import Material
+from audiolm_jax.evaluation.report.report_plan import Entry, Metric, Step, counted
 from audiolm_jax.evaluation.sound.code_usage import code_counts, code_perplexity, code_usage, entropy_nats
 from audiolm_jax.evaluation.sound.visqol import EXPONENTIAL, check_mapping, visqol_is_installed
 
@@ -189,3 +191,24 @@ def _levels(counts: dict[str, np.ndarray], seed: int) -> list[dict[str, Any]]:
             row["code_perplexity_interval"] = percentile_interval(code_perplexity(draws @ by_speaker[:, level]))
         rows.append(row)
     return rows
+
+
+def _report_steps(material: Material) -> list[Entry]:
+    chosen, settings = material.token_recordings, material.settings
+    clips, count = settings.extent.codec_clips, len(chosen.recordings)
+
+    def run() -> Measurement:
+        measured = measure(material.bundle, chosen.recordings, clips, settings.seed)
+        return material.with_split(measured, chosen.notes)
+
+    inputs = {"codec": material.system["codec"], "clips": clips, **material.inputs_of(chosen.recordings)}
+    inputs["installed"] = versions("visqol-python", "pesq", "pystoi")
+    what = f"{counted(chosen.recordings)}, at most {clips} of them compared"
+    return [Step("codec", "codec", what, inputs, 15 + 2.0 * min(clips, count) + 0.4 * count, run)]
+
+
+METRIC = Metric(
+    "codec", "What the codec keeps",
+    "Recordings through encoder and decoder, compared with the originals, and how much of every codebook is used.",
+    _report_steps,
+)  # fmt: skip

@@ -19,6 +19,16 @@ from audiolm_jax.evaluation.generated.samples import usable
 from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.pairs import mean_figures
 from audiolm_jax.evaluation.recordings import Recording, shared_out
+from audiolm_jax.evaluation.report.report_material import Material
+from audiolm_jax.evaluation.report.report_plan import (
+    Entry,
+    Metric,
+    Step,
+    counted,
+    recogniser_inputs,
+    recogniser_name,
+    require_packages,
+)
 from audiolm_jax.evaluation.sound.codec_fidelity import MAX_SECONDS, MIN_SECONDS, levels_by_name
 from audiolm_jax.evaluation.sound.opus import HOW_TO_INSTALL, Opus, find_opus
 from audiolm_jax.evaluation.sound.visqol import (
@@ -29,7 +39,7 @@ from audiolm_jax.evaluation.sound.visqol import (
     visqol_speech,
 )
 from audiolm_jax.evaluation.words import word_error
-from audiolm_jax.evaluation.words.asr import Recogniser, load_recogniser
+from audiolm_jax.evaluation.words.asr import Recogniser, load_recogniser, packages_of
 from audiolm_jax.evaluation.words.text_normalisation import normalise
 
 OPUS_BITRATES_BPS = (6000, 9000)
@@ -213,3 +223,32 @@ def _row(kind: str, clips: Sequence[_Clip], heard: Measurement, visqol: dict[str
         "wer": heard.figures[f"wer_{kind}"],
         "cer": heard.figures[f"cer_{kind}"],
     }
+
+
+def _report_steps(material: Material) -> list[Entry]:
+    """On the prompts, in which words are counted later too."""
+    settings, clips = material.settings, material.settings.extent.codec_clips
+    chosen = shared_out(material.spoken_prompts, clips)
+    require_packages("jiwer", *packages_of(settings.asr))
+
+    def run() -> Measurement:
+        sounds, cache = settings.output / "codec_words", material.transcripts_folder
+        measured = measure(material.bundle, chosen, settings.asr, sounds, cache, clips, settings.seed)
+        return material.with_split(measured, material.claim.notes)
+
+    opus = find_opus()
+    inputs = {"codec": material.system["codec"], "opus": None if opus is None else opus.version}
+    inputs |= {**material.inputs_of(chosen), **recogniser_inputs(settings.asr)}
+    inputs["installed"] = versions("jiwer", "visqol-python")
+    kinds = 1 + len(levels_by_name(material.bundle)) + (0 if opus is None else len(OPUS_BITRATES_BPS))
+    what = f"{counted(chosen)} through the codec{' and Opus' if opus else ''}, {recogniser_name(settings.asr)}"
+    return [Step("codec_words", "codec_words", what, inputs, 20 + 4.0 * kinds * len(chosen), run)]
+
+
+METRIC = Metric(
+    "codec_words", "What is understood of the codec",
+    "A speech recogniser hears the same recordings as they are, through the codec at each of its bit rates, and "
+    "through Opus at low ones, beside how alike they sound. Its errors on the originals are its own. Bit rates are "
+    "those of the codes: of Opus, whose rate varies, what its packets took.",
+    _report_steps,
+)  # fmt: skip

@@ -9,7 +9,9 @@ farther apart than they are, by an amount that falls with 1 / N. So the number o
 and `fad_infinity` is the value for sets without end, by a straight line in 1 / N as in Gui et al. (2023).
 """
 
+import functools
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +19,14 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from audiolm_jax.errors import UserError
+from audiolm_jax.evaluation.generated.samples import ORIGINAL
 from audiolm_jax.evaluation.interval import interval_settings, percentile_interval, resample_counts
 from audiolm_jax.evaluation.measurement import Measurement, exact_mean, versions
-from audiolm_jax.evaluation.sound.embeddings import Embeddings
+from audiolm_jax.evaluation.report.report_material import Material
+from audiolm_jax.evaluation.report.report_plan import Entry, Lacking, Metric, Step, counted
+from audiolm_jax.evaluation.sound.embeddings import Embeddings, embed_recordings
+from audiolm_jax.evaluation.voice.report_classifier import network_inputs
+from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
 
 RESAMPLES = 200
 # Parts that the units are split into to see how the distance grows as sets shrink, and how often they are split so.
@@ -220,3 +227,50 @@ def _extrapolation(
     design = np.array([(1.0, row["parts"]) for row in growth])
     (infinity, _), *_ = np.linalg.lstsq(design, np.array([row["fad"] for row in growth]), rcond=None)
     return growth, float(infinity), ""
+
+
+def _report_steps(material: Material) -> list[Entry]:
+    """Every kind of samples against the originals, in every embedding that there is."""
+    bundle, prompts = material.bundle, material.prompts.recordings
+    if not prompts:
+        raise Lacking("there are no samples to compare with the originals")
+    inputs, embeddings = material.sample_inputs, ["log_mel", "semantic"]
+    if "speaker" in bundle.classifiers:
+        inputs["speaker"] = network_inputs(TrainedClassifier.from_bundle(bundle, "speaker"))
+        embeddings.append("speaker")
+    kinds = [kind for kind in material.kinds if kind != ORIGINAL]
+    what = f"{', '.join(kinds)} against {counted(prompts)}"
+    seconds = 5 + 0.2 * len(prompts) * (3 + 2 * material.settings.extent.num_samples)
+    runs = {f"fad_{name}": functools.partial(_measure_kinds, material, name, kinds) for name in embeddings}
+    return [Step(name, "fad", what, inputs, seconds, run, needs=("samples",)) for name, run in runs.items()]
+
+
+def _measure_kinds(material: Material, embedding: str, kinds: Sequence[str]) -> Measurement:
+    """All kinds in one measurement: fad_KIND, and fad_infinity_KIND where it is defined."""
+    embedded = {
+        kind: embed_recordings(material.samples[kind], embedding, material.bundle) for kind in (ORIGINAL, *kinds)
+    }
+    found = {kind: measure(embedded[ORIGINAL], embedded[kind], material.settings.seed) for kind in kinds}
+    figures = {f"{name}_{kind}": value for kind, m in found.items() for name, value in m.figures.items()}
+    kinds_of: dict[str, list[str]] = {}
+    for kind, m in found.items():
+        for note in m.notes:
+            kinds_of.setdefault(note, []).append(kind)
+    return Measurement(
+        metric="fad",
+        figures={name: value for name, value in figures.items() if value is not None},
+        intervals={f"{name}_{kind}": pair for kind, m in found.items() for name, pair in m.intervals.items()},
+        counts={f"{name}_{kind}": count for kind, m in found.items() for name, count in m.counts.items()},
+        settings={"reference": "the prompts, whole", **found[kinds[0]].settings},
+        versions=versions(),
+        notes=tuple(f"{', '.join(kinds)}: {note}" for note, kinds in kinds_of.items()),
+        details={"growth": {kind: m.details["growth"] for kind, m in found.items()}},
+    )
+
+
+METRIC = Metric(
+    "fad", "Fréchet audio distance",
+    "How far generated speech lies from the originals as a whole, in the space of an embedding. 0 is the same "
+    "distribution; small sets overestimate it, so compare sets of one size only.",
+    _report_steps,
+)  # fmt: skip

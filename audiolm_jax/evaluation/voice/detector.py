@@ -15,6 +15,9 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation import interval
 from audiolm_jax.evaluation.measurement import Measurement, exact_mean, versions
 from audiolm_jax.evaluation.recordings import Recording
+from audiolm_jax.evaluation.report.report_material import Material
+from audiolm_jax.evaluation.report.report_plan import Entry, Lacking, Metric, Step, counted, with_notes
+from audiolm_jax.evaluation.voice.report_classifier import network_inputs
 from audiolm_jax.evaluation.voice.trained_classifier import Opinion, TrainedClassifier, resampling_notes
 
 THRESHOLD = 0.5
@@ -173,3 +176,42 @@ def _balanced_interval(real: dict, generated: dict, seed: int) -> tuple[float, f
             accuracies.append(np.where(trials > 0, hits / trials, np.nan))
     balanced = (accuracies[0] + accuracies[1]) / 2
     return None if np.isnan(balanced).all() else interval.percentile_interval(balanced)
+
+
+def _report_steps(material: Material) -> list[Entry]:
+    """The detector of the bundle, or the one that is given."""
+    settings, prompts = material.settings, material.prompts.recordings
+    if settings.detector is None and "detector" not in material.bundle.classifiers:
+        raise Lacking(
+            "the bundle carries no detector",
+            "train one with `audiolm train detector` and give --detector DIR, or add it to the bundle",
+        )
+    if "continuation" not in material.kinds:
+        raise Lacking("the bundle lacks stages, so nothing is generated", "give a bundle of a whole system")
+    network = (
+        TrainedClassifier.load(settings.detector) if settings.detector
+        else TrainedClassifier.from_bundle(material.bundle, "detector")
+    )  # fmt: skip
+
+    def run() -> Measurement:
+        real, generated = (_unheard(material.samples[kind]) for kind in ("reconstruction", "continuation"))
+        seen = not any(recording.heldout for recording in real)
+        notes = ("nothing is held out: the detector may have heard these speakers too",) if seen else ()
+        return with_notes(measure(network, real, generated, settings.seed), (*notes, *material.claim.notes))
+
+    inputs = {**material.sample_inputs, "detector": network_inputs(network)}
+    what = f"continuations and reconstructions of {counted(prompts)}"
+    seconds = 10 + 0.5 * len(prompts) * (1 + settings.extent.num_samples)
+    return [Step("detector", "detector", what, inputs, seconds, run, needs=("samples",))]
+
+
+def _unheard(recordings: Sequence[Recording]) -> list[Recording]:
+    """Those of held-out speakers; all where there are none."""
+    return [recording for recording in recordings if recording.heldout] or list(recordings)
+
+
+METRIC = Metric(
+    "detector", "Detector of synthetic speech",
+    "Whether a classifier tells this system's speech from real speech that went through the same codec.",
+    _report_steps, own_input="detector",
+)  # fmt: skip

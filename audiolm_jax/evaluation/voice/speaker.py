@@ -17,9 +17,13 @@ from tqdm import tqdm
 from audiolm_jax.audio import Waveform
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation import interval
+from audiolm_jax.evaluation.generated.samples import RECONSTRUCTION, make_samples
 from audiolm_jax.evaluation.measurement import Measurement, exact_mean, versions
 from audiolm_jax.evaluation.pairs import paired_files
-from audiolm_jax.evaluation.recordings import Recording
+from audiolm_jax.evaluation.recordings import Recording, shared_out
+from audiolm_jax.evaluation.report.report_material import Material
+from audiolm_jax.evaluation.report.report_plan import Entry, Metric, NotMeasured, Step, counted, with_notes
+from audiolm_jax.evaluation.voice import report_classifier
 from audiolm_jax.evaluation.voice.trained_classifier import Opinion, TrainedClassifier, cosine, resampling_notes
 
 ORIGINAL = "original"
@@ -222,3 +226,56 @@ def _answers(classifier: TrainedClassifier, heard: Mapping[str, _Heard]) -> dict
 def _rate_notes(classifier: TrainedClassifier, heard: Mapping[str, _Heard]) -> tuple[str, ...]:
     opinions = {f"{kind}/{key}": one for kind, found in heard.items() for key, one in found.opinions.items()}
     return resampling_notes(opinions, classifier.config.sample_rate_hz)
+
+
+def _report_steps(material: Material) -> list[Entry]:
+    """The classifier, if none is given, and what it hears."""
+    settings, prompts = material.settings, material.prompts.recordings
+    reason = report_classifier.why_no_classifier(material)
+    has_embedder = "speaker" in material.bundle.classifiers
+    entries: list[Entry] = []
+    needs = ["samples"]
+    if reason:
+        # Of a bundle with a network for voices the similarity can be measured all the same.
+        name = report_classifier.STEP if has_embedder else "speaker"
+        remedy = "give --data with several speakers, one folder each, or --classifier DIR"
+        entries.append(NotMeasured(name, "speaker", reason, remedy))
+        if not has_embedder:
+            return entries
+    elif settings.classifier is None:
+        entries.append(report_classifier.classifier_step(material))
+        needs.append(report_classifier.STEP)
+
+    def run() -> Measurement:
+        classifier = None if reason else report_classifier.speaker_classifier(material)
+        embedder = TrainedClassifier.from_bundle(material.bundle, "speaker") if has_embedder else None
+        by_kind = dict(material.samples)
+        if classifier is not None:
+            for kind, more in _unheard(material, classifier).items():
+                by_kind[kind] = [*by_kind[kind], *more]
+        measured = measure(classifier, by_kind, settings.seed, embedder)
+        notes = (f"speaker accuracy is left out: {reason}",) if reason else ()
+        return with_notes(measured, (*notes, *material.seen_notes))
+
+    inputs = {**material.sample_inputs, "classifier": report_classifier.classifier_inputs(material)}
+    inputs["classifier_recordings"] = settings.extent.classifier_recordings
+    what = f"{counted(prompts)} and what was made of them"
+    seconds = 20 + 0.5 * len(prompts) * (2 + 3 * settings.extent.num_samples)
+    return [*entries, Step("speaker", "speaker", what, inputs, seconds, run, needs=tuple(needs))]
+
+
+def _unheard(material: Material, classifier: TrainedClassifier) -> Mapping[str, list[Recording]]:
+    """Originals and reconstructions of recordings that a classifier was not trained on, without the prompts."""
+    left = classifier.heldout_keys - {recording.key for recording in material.prompts.recordings}
+    unheard = [recording for recording in material.recordings if recording.key in left]
+    chosen = shared_out(unheard, material.settings.extent.classifier_recordings)
+    kinds = (ORIGINAL, RECONSTRUCTION)
+    return make_samples(material.bundle, chosen, material.samples_folder, material.sample_settings, kinds)
+
+
+METRIC = Metric(
+    "speaker", "Speaker",
+    "Whether a classifier hears the prompt's speaker: in the codec's output, in speech from semantic tokens alone, "
+    "and in continuations of three seconds.",
+    _report_steps,
+)  # fmt: skip

@@ -17,7 +17,18 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.interval import by_unit, interval_settings, ratio_interval
 from audiolm_jax.evaluation.measurement import Measurement, exact_mean, versions
 from audiolm_jax.evaluation.recordings import Recording
-from audiolm_jax.evaluation.words.asr import RECOGNISER_PACKAGES, Recogniser, load_recogniser
+from audiolm_jax.evaluation.report.report_material import Material
+from audiolm_jax.evaluation.report.report_plan import (
+    Entry,
+    Metric,
+    Step,
+    counted,
+    recogniser_inputs,
+    recogniser_name,
+    require_packages,
+    with_notes,
+)
+from audiolm_jax.evaluation.words.asr import RECOGNISER_PACKAGES, Recogniser, load_recogniser, packages_of
 from audiolm_jax.evaluation.words.hypotheses import transcribe_files
 from audiolm_jax.evaluation.words.text_normalisation import SUMMARY, has_digits, normalise
 
@@ -274,3 +285,30 @@ def _row(kind: str, comparison: Comparison) -> dict[str, Any]:
         "characters": comparison.characters.length,
         "character_errors": comparison.characters.total,
     }
+
+
+def _report_steps(material: Material) -> list[Entry]:
+    """Of originals, reconstructions and acoustic generations."""
+    settings, told = material.settings, material.spoken_prompts
+    require_packages("jiwer", *packages_of(settings.asr))
+
+    def run() -> Measurement:
+        kinds = {
+            kind: [recording for recording in recordings if recording.text]
+            for kind, recordings in material.samples.items()
+        }
+        measured = measure(kinds, settings.asr, material.transcripts_folder, settings.seed)
+        return with_notes(measured, material.claim.notes)
+
+    inputs = {**material.sample_inputs, **recogniser_inputs(settings.asr), "installed": versions("jiwer")}
+    what = f"{counted(told)} with transcripts, {recogniser_name(settings.asr)}"
+    seconds = 10 + 5.0 * len(told) * (3 + settings.extent.num_samples)
+    return [Step("wer", "wer", what, inputs, seconds, run, needs=("samples",))]
+
+
+METRIC = Metric(
+    "wer", "Intelligibility",
+    "Errors of a speech recogniser on generated speech. Its errors on the originals are the floor: only the "
+    "distance to them says something about this system.",
+    _report_steps,
+)  # fmt: skip

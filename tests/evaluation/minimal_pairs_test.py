@@ -10,8 +10,8 @@ import pytest
 from audiolm_jax import cli
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.language.gold import Trial, read_gold
+from audiolm_jax.evaluation.language.minimal_pairs import band_of, measure
 from audiolm_jax.evaluation.language.scores import ScoredRecording, ScoreFile, Scores, read_scores
-from audiolm_jax.evaluation.language.spot_the_word import band_of, measure
 from tests.evaluation.zerospeech_files import (
     LEXICAL_COLUMNS,
     SYNTACTIC_COLUMNS,

@@ -6,6 +6,7 @@ occur in LibriSpeech, in bands whose labels are ZeroSpeech's and whose lower end
 In-vocabulary words are those that occur at all.
 """
 
+import functools
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping
@@ -14,9 +15,12 @@ from typing import Any
 
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.interval import interval_settings, mean_interval
-from audiolm_jax.evaluation.language.gold import SWUGGY, Gold, Pair, read_gold
+from audiolm_jax.evaluation.language.gold import SBLIMP, SWUGGY, Gold, MinimalPair, read_gold
+from audiolm_jax.evaluation.language.likelihood import score_folder
 from audiolm_jax.evaluation.language.scores import Scores
 from audiolm_jax.evaluation.measurement import Measurement, exact_mean, versions
+from audiolm_jax.evaluation.report.report_material import Material
+from audiolm_jax.evaluation.report.report_plan import Entry, Lacking, Metric, Step, file_inputs
 
 # Label, least frequency, and the frequency that is the next band's.
 BANDS = (
@@ -100,9 +104,9 @@ def band_of(frequency: int | None) -> str | None:
     return next(label for label, low, high in BANDS if low <= frequency < high)
 
 
-def _groups(task: str) -> dict[str, Callable[[Pair], bool]]:
+def _groups(task: str) -> dict[str, Callable[[MinimalPair], bool]]:
     """Headline figures, and the pairs that they are the mean of."""
-    groups: dict[str, Callable[[Pair], bool]] = {"all": lambda pair: True}
+    groups: dict[str, Callable[[MinimalPair], bool]] = {"all": lambda pair: True}
     if task == SWUGGY:
         groups["in_vocabulary"] = lambda pair: pair.frequency is not None and pair.frequency >= 1
         groups["out_of_vocabulary"] = lambda pair: pair.frequency == 0
@@ -124,13 +128,13 @@ def _pair_scores(gold: Gold, scores: Mapping[str, float]) -> dict[str, float]:
 def _details(gold: Gold, pair_scores: Mapping[str, Mapping[str, float]]) -> dict[str, list[dict[str, Any]]]:
     """The tables of a task but the one by voice."""
 
-    def rows(column: str, keys: Iterable[Any], key_of: Callable[[Pair], Any]) -> list[dict[str, Any]]:
-        members: dict[Any, list[Pair]] = {key: [] for key in keys}
+    def rows(column: str, keys: Iterable[Any], key_of: Callable[[MinimalPair], Any]) -> list[dict[str, Any]]:
+        members: dict[Any, list[MinimalPair]] = {key: [] for key in keys}
         for pair in gold.pairs:
             members.setdefault(key_of(pair), []).append(pair)
         return [_row(column, key, members[key], pair_scores) for key in members if key is not None]
 
-    def subtype_of(pair: Pair) -> str:
+    def subtype_of(pair: MinimalPair) -> str:
         return f"{pair.type}/{pair.subtype}"
 
     if gold.task != SWUGGY:
@@ -146,7 +150,7 @@ def _details(gold: Gold, pair_scores: Mapping[str, Mapping[str, float]]) -> dict
 
 
 def _row(
-    column: str, key: Any, pairs: list[Pair], pair_scores: Mapping[str, Mapping[str, float]]
+    column: str, key: Any, pairs: list[MinimalPair], pair_scores: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
     """One row of a table: accuracy and deviation between pairs, for every kind of score."""
     row = {column: key, "pairs": len(pairs)}
@@ -188,3 +192,36 @@ def _score_names(scores: Scores) -> dict[str, str]:
     if scores.raw is None:
         return {}
     return {"all": "log-likelihood divided by the number of tokens, as in AudioLM", "all_raw": "log-likelihood"}
+
+
+def _report_steps(task: str, part: str, material: Material) -> list[Entry]:
+    settings, pairs = material.settings, material.settings.extent.zerospeech_pairs
+    folder: Path | None = getattr(settings, task)
+    if folder is None:
+        raise Lacking("no folder of ZeroSpeech 2021 is given", f"give --{task} DIR, its {part} with gold.csv")
+    if "semantic" not in material.bundle.stages:
+        raise Lacking("the bundle has no semantic stage", "give a bundle of a whole system")
+
+    def run() -> Measurement:
+        gold = read_gold(folder / "gold.csv", task, pairs)
+        output = settings.output / "scores" / f"{task}-{material.system['semantic stage']}.txt"
+        return measure(task, gold, score_folder(material.bundle, folder, gold.stems, output), seed=settings.seed)
+
+    inputs = {"system": material.system, "seed": settings.seed, "pairs": pairs}
+    inputs["gold"] = file_inputs(folder / "gold.csv")
+    what = "all pairs" if pairs is None else f"{pairs} pairs at most"
+    return [Step(task, task, what, inputs, 60.0 if pairs else 3600.0, run)]
+
+
+METRICS = (
+    Metric(
+        SWUGGY, "Words from non-words (sWUGGY)",
+        "How often the semantic stage finds a word likelier than a non-word that sounds like it. Chance is 50\u00a0%.",
+        functools.partial(_report_steps, SWUGGY, "lexical/dev"), own_input=SWUGGY,
+    ),
+    Metric(
+        SBLIMP, "Sentences from ungrammatical ones (sBLIMP)",
+        "How often the semantic stage finds a grammatical sentence likelier than one that is not. Chance is 50\u00a0%.",
+        functools.partial(_report_steps, SBLIMP, "syntactic/dev"), own_input=SBLIMP,
+    ),
+)  # fmt: skip
