@@ -11,6 +11,7 @@ from audiolm_jax.audio import Waveform, audio_files, read_audio, resample
 from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.interval import by_unit, interval_settings, ratio_interval
 from audiolm_jax.evaluation.measurement import Measurement, exact_mean, versions
+from audiolm_jax.evaluation.named_files import by_key
 from audiolm_jax.evaluation.sound import signal_quality
 from audiolm_jax.evaluation.sound.visqol import (
     EXPONENTIAL,
@@ -153,7 +154,7 @@ def paired_files(reference: str | Path, degraded: str | Path) -> Pairing:
         raise UserError("give two files or two folders, not one of each")
     if not reference.is_dir():
         return Pairing([RecordingPair(reference.stem, reference.stem, reference, degraded)], [])
-    references, partners = _by_key(reference), _by_key(degraded)
+    references, partners = (by_key(folder, audio_files(folder)) for folder in (reference, degraded))
     if not references:
         raise UserError(f"{reference} holds no audio files")
     if lonely := [path for key, path in references.items() if key not in partners]:
@@ -161,17 +162,6 @@ def paired_files(reference: str | Path, degraded: str | Path) -> Pairing:
         raise UserError(f"{lonely[0]} has no partner in {degraded}{more}; the two folders must hold the same names")
     pairs = [RecordingPair(key, key.split("/")[0], path, partners[key]) for key, path in references.items()]
     return Pairing(pairs, [path for key, path in partners.items() if key not in references])
-
-
-def _by_key(folder: Path) -> dict[str, Path]:
-    """Audio files by their path below the folder without suffix, in the order of these keys."""
-    found: dict[str, Path] = {}
-    for path in audio_files(folder):
-        key = path.relative_to(folder).with_suffix("").as_posix()
-        if key in found:
-            raise UserError(f"{path} and {found[key]} differ only in their suffix; remove one of them")
-        found[key] = path
-    return {key: found[key] for key in sorted(found)}
 
 
 def measure(reference: str | Path, degraded: str | Path, mapping: str = EXPONENTIAL, seed: int = 0) -> Measurement:

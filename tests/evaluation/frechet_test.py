@@ -180,7 +180,7 @@ def test_ready_embeddings_from_files(tmp_path, capsys):
     ("array", "message"),
     [
         (np.array([[1.0, np.nan]]), "NaN"),
-        (np.zeros((2, 3, 4)), r"\(2, 3, 4\); numbers \[N, D\]"),
+        (np.zeros((2, 3, 4)), r"\[2, 3, 4\]; numbers \[N, D\]"),
         (np.zeros((0, 3)), "at least 1"),
         (np.array(["text"]), r"numbers \[N, D\]"),
         (np.array([{"a": 1}], dtype=object), "plain numbers"),

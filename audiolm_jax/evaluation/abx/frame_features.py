@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from audiolm_jax.audio import AUDIO_SUFFIXES, read_audio, resample
+from audiolm_jax.audio import audio_files, read_audio, resample
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.codec.chunked import encode_chunked
 from audiolm_jax.errors import UserError
-from audiolm_jax.files.array_file import PickledArray, read_arrays
+from audiolm_jax.evaluation.matrix_file import checked_matrix, matrix_files, read_plain_arrays
+from audiolm_jax.evaluation.named_files import by_stem, only
 from audiolm_jax.semantic.tokenizer import SemanticTokenizer
 
 REPRESENTATIONS = ("semantic", "centroids", "codec")
@@ -44,43 +45,23 @@ def folder_features(folder: str | Path) -> FrameFeatures:
     Raises:
         UserError: there is no such folder, or no array below it.
     """
-    found = _by_stem(Path(folder), (".npy", ".npz"), "feature files (.npy, .npz)")
+    found = by_stem(matrix_files(folder))
+    if not found:
+        raise UserError(f"{folder} holds no feature files (.npy, .npz), in no folder below it either")
+
+    def load(name: str) -> np.ndarray:
+        path = only(found, name)
+        arrays = read_plain_arrays(path)
+        if not arrays:
+            raise UserError(f"{path} holds no array; save features [T, D] in it")
+        return checked_matrix(arrays[0], path)
+
     return FrameFeatures(
         feature_seconds=None,
         names=sorted(found),
-        load=lambda name: read_features(_only(found, name)),
+        load=load,
         settings={"features": str(folder)},
     )
-
-
-def read_features(path: Path) -> np.ndarray:
-    """One array float32[T, D] or float64[T, D]; whole numbers and half precision become float32.
-
-    Raises:
-        UserError: it is not such an array, holds NaN or infinity, or could only be read by unpickling it.
-    """
-    try:
-        arrays = read_arrays(path)
-    except PickledArray as error:
-        problem = "is pickled, which may run code and is never read"
-        raise UserError(f"{path} {problem}; save features with np.save as a plain array [T, D]") from error
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} is not a NumPy file; save features with np.save as a plain array [T, D]") from error
-    if not arrays:
-        raise UserError(f"{path} holds no array; save features [T, D] in it")
-    return _checked(next(iter(arrays.values())), str(path))
-
-
-def _checked(features: np.ndarray, where: str) -> np.ndarray:
-    if features.dtype.kind not in "fiu":
-        raise UserError(f"{where} holds {features.dtype} values; save features as float32 [T, D]")
-    if features.ndim != 2 or features.shape[1] == 0:
-        raise UserError(f"{where} has the shape {list(features.shape)}; features are [T, D], one row per frame")
-    with np.errstate(all="ignore"):  # what is no number is told below
-        features = features if features.dtype == np.float64 else features.astype(np.float32)
-    if (wrong := np.flatnonzero(~np.isfinite(features).all(axis=1))).size:
-        raise UserError(f"{where} holds NaN or infinity, first in frame {wrong[0]}; compute its features again")
-    return features
 
 
 def bundle_features(
@@ -140,19 +121,19 @@ def recording_features(
     Raises:
         UserError: there is no audio in one of them.
     """
-    found: dict[str, list[Path]] = {}
-    for folder in folders:
-        for name, paths in _by_stem(Path(folder), AUDIO_SUFFIXES, "audio files").items():
-            found.setdefault(name, []).extend(paths)
+    paths = {folder: audio_files(folder) for folder in folders}
+    if silent := [folder for folder, there in paths.items() if not there]:
+        raise UserError(f"{silent[0]} holds no audio files, in no folder below it either")
+    found = by_stem(path for there in paths.values() for path in there)
     resampled: set[str] = set()
 
     def load(name: str) -> np.ndarray:
-        path = _only(found, name)
+        path = only(found, name)
         waveform = read_audio(path)
         if waveform.sample_rate_hz != rate_hz:
             resampled.add(name)
             waveform = resample(waveform, rate_hz)
-        return _checked(np.asarray(compute(waveform.samples), np.float32), f"features of {path}")
+        return checked_matrix(np.asarray(compute(waveform.samples), np.float32), f"features of {path}")
 
     return FrameFeatures(
         feature_seconds=Fraction(hop_samples, rate_hz),
@@ -193,24 +174,3 @@ def _codec_embeddings(bundle: Bundle, num_quantizers: int | None):
         return codec.embed(params, tokens)[0]
 
     return compute, {"num_quantizers": levels, "bitrate_bps": codec.bitrate_bps(levels)}
-
-
-def _by_stem(folder: Path, suffixes: tuple[str, ...], what: str) -> dict[str, list[Path]]:
-    """Files below a folder by name without suffix; hidden ones are left out."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; name the folder of the {what}")
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
-            found.setdefault(path.stem, []).append(path)
-    if not found:
-        raise UserError(f"{folder} holds no {what}, in no folder below it either")
-    return found
-
-
-def _only(found: dict[str, list[Path]], name: str) -> Path:
-    """The file of a name."""
-    paths = found[name]
-    if len(paths) > 1:
-        raise UserError(f"{paths[0]} and {paths[1]} have one name; keep one of them")
-    return paths[0]

@@ -34,15 +34,7 @@ from audiolm_jax.evaluation.interval import interval_settings
 from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.recordings import Recording
 from audiolm_jax.evaluation.report.report_material import Material
-from audiolm_jax.evaluation.report.report_plan import (
-    Entry,
-    Lacking,
-    Metric,
-    Step,
-    counted,
-    recogniser_inputs,
-    with_notes,
-)
+from audiolm_jax.evaluation.report.report_plan import Entry, Lacking, Metric, Step, counted, with_notes
 from audiolm_jax.evaluation.voice import report_classifier
 from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
 from audiolm_jax.evaluation.words.asr import Recogniser
@@ -251,7 +243,7 @@ def _report_steps(material: Material) -> list[Entry]:
         )
         return with_notes(measured, notes)
 
-    inputs = {**material.sample_inputs, **recogniser_inputs(settings.asr)}
+    inputs = {**material.sample_inputs, **material.recogniser_inputs}
     inputs |= {"classifier": report_classifier.classifier_inputs(material)}
     inputs |= {"installed": versions("jiwer", "visqol-python")}
     uses = (report_classifier.STEP,) if with_classifier and settings.classifier is None else ()

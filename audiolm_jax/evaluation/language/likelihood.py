@@ -25,6 +25,7 @@ from audiolm_jax.errors import UserError
 from audiolm_jax.evaluation.language.gold import bare_stem
 from audiolm_jax.evaluation.language.perplexity import batch_nats
 from audiolm_jax.evaluation.language.scores import ScoredRecording, ScoreFile, Scores, hash_of_tokens
+from audiolm_jax.evaluation.named_files import by_stem, only
 from audiolm_jax.fingerprint import fingerprint
 from audiolm_jax.tokens.alignment import collapse
 from audiolm_jax.tokens.layout import PAD, SEMANTIC
@@ -280,19 +281,13 @@ def _notes(lines: Sequence[ScoredRecording], bundle: Bundle) -> tuple[str, ...]:
 
 def _find(wavs_dir: str | Path, stems: Sequence[str]) -> dict[str, Path]:
     """The file of every stem."""
-    wanted, paths = set(stems), {}
-    for path in audio_files(wavs_dir):
-        if path.stem in wanted:
-            if path.stem in paths:
-                raise UserError(f"two files are called {path.stem}: {paths[path.stem]} and {path}; keep one")
-            paths[path.stem] = path
-    missing = sorted(wanted - set(paths))
-    if missing:
+    wanted, found = set(stems), by_stem(audio_files(wavs_dir))
+    if missing := sorted(wanted - set(found)):
         raise UserError(
             f"{len(missing)} of {len(wanted)} recordings are not in {wavs_dir}, the first is {missing[0]}; give --wavs "
             "the folder that belongs to the gold file"
         )
-    return paths
+    return {stem: only(found, stem) for stem in sorted(wanted)}
 
 
 def _last_folders(path: str | Path) -> str:

@@ -9,13 +9,7 @@ from audiolm_jax.evaluation.generated import samples
 from audiolm_jax.evaluation.generated.samples import SampleSettings, usable
 from audiolm_jax.evaluation.generated.true_continuations import cut_prompts
 from audiolm_jax.evaluation.heldout import REFUSED, heldout_claim
-from audiolm_jax.evaluation.language.closed_language import (
-    CONTINUATION,
-    RECONSTRUCTION,
-    TRUE,
-    UNRELATED,
-    measure,
-)
+from audiolm_jax.evaluation.language.closed_language import CONTINUATION, RECONSTRUCTION, TRUE, UNRELATED, measure
 from audiolm_jax.evaluation.language.vocabulary import Vocabulary
 from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.recordings import Recording, shared_out
@@ -26,15 +20,11 @@ from audiolm_jax.evaluation.report.report_plan import (
     Metric,
     Step,
     counted,
-    recogniser_inputs,
-    recogniser_name,
     recording_inputs,
-    require_packages,
     short_hash,
 )
 from audiolm_jax.evaluation.voice.report_classifier import network_inputs
 from audiolm_jax.evaluation.voice.trained_classifier import TrainedClassifier
-from audiolm_jax.evaluation.words.asr import packages_of
 
 # Of a prompt, of what is new, and of the longest recording; a closed language needs more of a beginning than others.
 PROMPT_SECONDS, SECONDS, MAX_SECONDS = 5.0, 4.0, 30.0
@@ -94,7 +84,7 @@ def _report_steps(material: Material) -> list[Entry]:
     if claim.state == REFUSED:
         raise Lacking(claim.reason)
     vocabulary = Vocabulary.read(settings.vocabulary or settings.phrases / "transcripts.tsv")
-    require_packages(*packages_of(settings.asr))
+    material.require_recogniser()
     heldout = shared_out([recording for recording in data.recordings() if recording.heldout], None)
     prompts = usable(heldout, PROMPT_SECONDS + SECONDS, MAX_SECONDS)[: extent.prompts]
     if not prompts:
@@ -115,9 +105,9 @@ def _report_steps(material: Material) -> list[Entry]:
         )
 
     inputs = {**made_by, "kinds": list(kinds), "vocabulary": vocabulary.digest, "heldout": claim.state}
-    inputs |= {"recordings": recording_inputs(prompts), **recogniser_inputs(settings.asr)}
+    inputs |= {"recordings": recording_inputs(prompts), **material.recogniser_inputs}
     inputs["network"] = None if network is None else network_inputs(network)
-    what = f"{counted(prompts)} of phrases, {recogniser_name(settings.asr)}"
+    what = f"{counted(prompts)} of phrases, {material.recogniser_name}"
     return [Step("words", "words", what, inputs, 20 + len(prompts) * (6 + 12.0 * extent.num_samples), run)]
 
 

@@ -5,6 +5,7 @@ Each is made when a metric first asks for it, and resumes where an earlier run s
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from audiolm_jax.evaluation.generated.samples import (
 )
 from audiolm_jax.evaluation.heldout import REFUSED, HeldoutClaim, heldout_claim
 from audiolm_jax.evaluation.language.token_records import Tokenized, tokenize_all
-from audiolm_jax.evaluation.measurement import Measurement
+from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.recordings import Recording, excerpt, shared_out
 from audiolm_jax.evaluation.report.report_plan import Lacking, recording_inputs, short_hash, with_notes
 from audiolm_jax.evaluation.report.report_settings import Extent, ReportSettings
+from audiolm_jax.evaluation.words.asr import POCKETSPHINX, packages_of
+from audiolm_jax.extras import how_to_install
 from audiolm_jax.fingerprint import fingerprint
 
 # With fewer held-out prompts an interval says nothing, and recordings that the training has heard are let in.
@@ -156,6 +159,34 @@ class Material:
     def transcripts_folder(self) -> Path:
         """Where what was heard is kept."""
         return self.settings.output / "transcripts"
+
+    @property
+    def recogniser_name(self) -> str:
+        """Who listens, in a few words: the name of its folder, wherever that lies."""
+        asr = self.settings.asr
+        return asr if asr == POCKETSPHINX else Path(asr).resolve().name
+
+    @property
+    def recogniser_inputs(self) -> dict[str, Any]:
+        """What of the recogniser goes into a key: its name, packages and, of a folder, its files as they lie on disk.
+
+        Their contents are hashed where something is heard anew; here a copy with another time is one hearing too many.
+        """
+        asr = self.settings.asr
+        files = sorted(Path(asr).iterdir()) if asr != POCKETSPHINX and Path(asr).is_dir() else []
+        stats = [(file.name, file.stat()) for file in files if file.is_file()]
+        return {
+            "asr": self.recogniser_name,
+            "asr_files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
+            "asr_packages": versions(*packages_of(asr)),
+        }
+
+    def require_recogniser(self, *others: str) -> None:
+        """Raises `Lacking` for the first package that is not there, of those named and those that the recogniser needs."""
+        for package in (*others, *packages_of(self.settings.asr)):
+            if importlib.util.find_spec(package) is None:
+                remedy = how_to_install(ModuleNotFoundError(name=package)) or ""
+                raise Lacking(f"the package {package} is not installed", remedy)
 
     def inputs_of(self, recordings: Sequence[Recording]) -> dict[str, Any]:
         """What every figure on recordings depends on, beside what is measured of them."""

@@ -7,17 +7,14 @@ started again keeps the measurements whose keys are the same, and makes the othe
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiolm_jax import __version__
-from audiolm_jax.evaluation.measurement import Measurement, versions
+from audiolm_jax.evaluation.measurement import Measurement
 from audiolm_jax.evaluation.recordings import Recording
-from audiolm_jax.evaluation.words.asr import POCKETSPHINX, packages_of
-from audiolm_jax.extras import how_to_install
 
 if TYPE_CHECKING:
     from audiolm_jax.evaluation.report.report_material import Material
@@ -108,14 +105,6 @@ class Metric:
             return [NotMeasured(self.name, self.name, lacking.reason, lacking.remedy)]
 
 
-def require_packages(*packages: str) -> None:
-    """Raises `Lacking`, with how to install it, for the first package that is not there."""
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            remedy = how_to_install(ModuleNotFoundError(name=package)) or ""
-            raise Lacking(f"the package {package} is not installed", remedy)
-
-
 def recording_inputs(recordings: Sequence[Recording]) -> list[list]:
     """What of recordings goes into a key: names, lengths of files, parts of them, texts and the side of the split."""
     ordered = sorted(recordings, key=lambda r: r.key)
@@ -125,24 +114,6 @@ def recording_inputs(recordings: Sequence[Recording]) -> list[list]:
 def file_inputs(path: Path) -> str:
     """What of one file goes into a key: the hash of its bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def recogniser_inputs(name: str) -> dict[str, Any]:
-    """What of a recogniser goes into a key: its name, packages and, of a folder, its files as they lie on the disk.
-
-    Their contents are hashed where something is heard anew; here a copy with another time is one hearing too many.
-    """
-    files = sorted(Path(name).iterdir()) if name != POCKETSPHINX and Path(name).is_dir() else []
-    return {
-        "asr": recogniser_name(name),
-        "asr_files": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()],
-        "asr_packages": versions(*packages_of(name)),
-    }
-
-
-def recogniser_name(name: str) -> str:
-    """A recogniser in a few words: the name of its folder, wherever that lies."""
-    return name if name == POCKETSPHINX else Path(name).resolve().name
 
 
 def with_notes(measurement: Measurement, notes: Sequence[str]) -> Measurement:

@@ -11,7 +11,7 @@ from audiolm_jax.evaluation.recordings import DataSettings
 
 @dataclasses.dataclass(frozen=True)
 class Extent:
-    """How much is measured: every number in which a quick report differs from one by the paper's protocol.
+    """How much is measured, by default by the paper's protocol: every number in which a quick report differs.
 
     Attributes:
         name: "quick" or "full".
@@ -30,25 +30,26 @@ class Extent:
         page_clips: recordings that can be heard on the page.
     """
 
-    name: str
-    token_recordings: int | None
-    codec_clips: int
-    prompts: int | None
-    seen_prompts: int
-    num_samples: int
-    min_seconds: float
-    max_seconds: float
-    prompt_seconds: float
-    seconds: float
-    zerospeech_pairs: int | None
-    abx_group_size: int
-    abx_x_across: int
-    classifier_macros: tuple[str, ...]
-    classifier_seconds: float
-    classifier_recordings: int | None
-    page_clips: int
+    name: str = "full"
+    token_recordings: int | None = None
+    codec_clips: int = 40
+    prompts: int | None = None
+    seen_prompts: int = 100
+    num_samples: int = 3
+    min_seconds: float = 4.0
+    max_seconds: float = 10.0
+    prompt_seconds: float = 3.0
+    seconds: float = 7.0
+    zerospeech_pairs: int | None = None
+    abx_group_size: int = 10
+    abx_x_across: int = 5
+    classifier_macros: tuple[str, ...] = ()
+    classifier_seconds: float = 1800.0
+    classifier_recordings: int | None = None
+    page_clips: int = 6
 
 
+FULL = Extent()
 QUICK = Extent(
     name="quick",
     token_recordings=40,
@@ -56,36 +57,11 @@ QUICK = Extent(
     prompts=12,
     seen_prompts=12,
     num_samples=1,
-    min_seconds=4.0,
-    max_seconds=10.0,
-    prompt_seconds=3.0,
-    seconds=7.0,
     zerospeech_pairs=200,
-    abx_group_size=10,
-    abx_x_across=5,
     classifier_macros=("STEPS=300", "CHANNELS=(32, 64, 128, 128, 256, 256)", "WARMUP_STEPS=30"),
     classifier_seconds=300.0,
     classifier_recordings=24,
     page_clips=4,
-)
-FULL = Extent(
-    name="full",
-    token_recordings=None,
-    codec_clips=40,
-    prompts=None,
-    seen_prompts=100,
-    num_samples=3,
-    min_seconds=4.0,
-    max_seconds=10.0,
-    prompt_seconds=3.0,
-    seconds=7.0,
-    zerospeech_pairs=None,
-    abx_group_size=10,
-    abx_x_across=5,
-    classifier_macros=(),
-    classifier_seconds=1800.0,
-    classifier_recordings=None,
-    page_clips=6,
 )
 
 

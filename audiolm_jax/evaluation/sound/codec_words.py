@@ -20,15 +20,7 @@ from audiolm_jax.evaluation.measurement import Measurement, versions
 from audiolm_jax.evaluation.pairs import mean_figures
 from audiolm_jax.evaluation.recordings import Recording, shared_out
 from audiolm_jax.evaluation.report.report_material import Material
-from audiolm_jax.evaluation.report.report_plan import (
-    Entry,
-    Metric,
-    Step,
-    counted,
-    recogniser_inputs,
-    recogniser_name,
-    require_packages,
-)
+from audiolm_jax.evaluation.report.report_plan import Entry, Metric, Step, counted
 from audiolm_jax.evaluation.sound.codec_fidelity import MAX_SECONDS, MIN_SECONDS, levels_by_name
 from audiolm_jax.evaluation.sound.opus import HOW_TO_INSTALL, Opus, find_opus
 from audiolm_jax.evaluation.sound.visqol import (
@@ -39,7 +31,7 @@ from audiolm_jax.evaluation.sound.visqol import (
     visqol_speech,
 )
 from audiolm_jax.evaluation.words import word_error
-from audiolm_jax.evaluation.words.asr import Recogniser, load_recogniser, packages_of
+from audiolm_jax.evaluation.words.asr import Recogniser, load_recogniser
 from audiolm_jax.evaluation.words.text_normalisation import normalise
 
 OPUS_BITRATES_BPS = (6000, 9000)
@@ -229,7 +221,7 @@ def _report_steps(material: Material) -> list[Entry]:
     """On the prompts, in which words are counted later too."""
     settings, clips = material.settings, material.settings.extent.codec_clips
     chosen = shared_out(material.spoken_prompts, clips)
-    require_packages("jiwer", *packages_of(settings.asr))
+    material.require_recogniser("jiwer")
 
     def run() -> Measurement:
         sounds, cache = settings.output / "codec_words", material.transcripts_folder
@@ -238,10 +230,10 @@ def _report_steps(material: Material) -> list[Entry]:
 
     opus = find_opus()
     inputs = {"codec": material.system["codec"], "opus": None if opus is None else opus.version}
-    inputs |= {**material.inputs_of(chosen), **recogniser_inputs(settings.asr)}
+    inputs |= {**material.inputs_of(chosen), **material.recogniser_inputs}
     inputs["installed"] = versions("jiwer", "visqol-python")
     kinds = 1 + len(levels_by_name(material.bundle)) + (0 if opus is None else len(OPUS_BITRATES_BPS))
-    what = f"{counted(chosen)} through the codec{' and Opus' if opus else ''}, {recogniser_name(settings.asr)}"
+    what = f"{counted(chosen)} through the codec{' and Opus' if opus else ''}, {material.recogniser_name}"
     return [Step("codec_words", "codec_words", what, inputs, 20 + 4.0 * kinds * len(chosen), run)]
 
 

@@ -26,8 +26,9 @@ from audiolm_jax import spectral
 from audiolm_jax.audio import audio_files, resample
 from audiolm_jax.bundle import Bundle
 from audiolm_jax.errors import UserError
+from audiolm_jax.evaluation.matrix_file import checked_matrix, matrix_files, read_plain_arrays
+from audiolm_jax.evaluation.named_files import by_key
 from audiolm_jax.evaluation.recordings import Recording
-from audiolm_jax.files.array_file import read_arrays
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW_SECONDS = 1.0
@@ -153,7 +154,7 @@ def holds_embeddings(folder: str | Path) -> bool:
     Raises:
         UserError: it is no folder, holds neither, or both.
     """
-    ready, audio = bool(_array_files(folder)), bool(audio_files(folder))
+    ready, audio = bool(matrix_files(folder)), bool(audio_files(folder))
     if ready and audio:
         raise UserError(f"{folder} holds both audio and .npy or .npz files; give a folder with one of them")
     if not ready and not audio:
@@ -169,13 +170,9 @@ def read_embeddings(folder: str | Path) -> Embeddings:
     Raises:
         UserError: there are none, or a file is not such an array of finite numbers, or of another D than the first.
     """
-    folder = Path(folder)
     found: dict[str, np.ndarray] = {}
-    for path in _array_files(folder):
-        key = path.relative_to(folder).with_suffix("").as_posix()
-        if key in found:
-            raise UserError(f"{path} and another file differ only in their suffix; remove one of them")
-        found[key] = _read_array(path)
+    for key, path in by_key(folder, matrix_files(folder)).items():
+        found[key] = _read_vectors(path)
         first = next(iter(found.values())).shape[1]
         if found[key].shape[1] != first:
             raise UserError(f"{path} holds vectors of {found[key].shape[1]} numbers, others in {folder} of {first}")
@@ -185,25 +182,11 @@ def read_embeddings(folder: str | Path) -> Embeddings:
     return Embeddings(found, speakers, {"embedding": "ready, from files"})
 
 
-def _array_files(folder: str | Path) -> list[Path]:
-    if not Path(folder).is_dir():
-        raise UserError(f"{folder} is not a folder; give one of audio, or of .npy or .npz embeddings")
-    return sorted(path for path in Path(folder).rglob("*.np[yz]") if not path.name.startswith("."))
-
-
-def _read_array(path: Path) -> np.ndarray:
-    try:
-        arrays = list(read_arrays(path).values())
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} is not a NumPy file of plain numbers; save it with np.save") from error
+def _read_vectors(path: Path) -> np.ndarray:
+    arrays = read_plain_arrays(path)
     if len(arrays) != 1:
         raise UserError(f"{path} holds {len(arrays)} arrays; one [N, D] is needed")
-    array = arrays[0]
-    array = array[None] if array.ndim == 1 else array
-    if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
-        raise UserError(f"{path} holds {array.dtype} {array.shape}; numbers [N, D] are needed, N and D at least 1")
-    with np.errstate(all="ignore"):  # what is no number is told below
-        array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise UserError(f"{path} holds values that are not numbers (NaN or infinity)")
-    return array
+    array = checked_matrix(arrays[0][None] if arrays[0].ndim == 1 else arrays[0], path, "vector")
+    if not len(array):
+        raise UserError(f"{path} holds no vectors; numbers [N, D] are needed, N at least 1")
+    return array.astype(np.float64)

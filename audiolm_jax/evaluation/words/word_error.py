@@ -18,17 +18,8 @@ from audiolm_jax.evaluation.interval import by_unit, interval_settings, ratio_in
 from audiolm_jax.evaluation.measurement import Measurement, exact_mean, versions
 from audiolm_jax.evaluation.recordings import Recording
 from audiolm_jax.evaluation.report.report_material import Material
-from audiolm_jax.evaluation.report.report_plan import (
-    Entry,
-    Metric,
-    Step,
-    counted,
-    recogniser_inputs,
-    recogniser_name,
-    require_packages,
-    with_notes,
-)
-from audiolm_jax.evaluation.words.asr import RECOGNISER_PACKAGES, Recogniser, load_recogniser, packages_of
+from audiolm_jax.evaluation.report.report_plan import Entry, Metric, Step, counted, with_notes
+from audiolm_jax.evaluation.words.asr import RECOGNISER_PACKAGES, Recogniser, load_recogniser
 from audiolm_jax.evaluation.words.hypotheses import transcribe_files
 from audiolm_jax.evaluation.words.text_normalisation import SUMMARY, has_digits, normalise
 
@@ -290,7 +281,7 @@ def _row(kind: str, comparison: Comparison) -> dict[str, Any]:
 def _report_steps(material: Material) -> list[Entry]:
     """Of originals, reconstructions and acoustic generations."""
     settings, told = material.settings, material.spoken_prompts
-    require_packages("jiwer", *packages_of(settings.asr))
+    material.require_recogniser("jiwer")
 
     def run() -> Measurement:
         kinds = {
@@ -300,8 +291,8 @@ def _report_steps(material: Material) -> list[Entry]:
         measured = measure(kinds, settings.asr, material.transcripts_folder, settings.seed)
         return with_notes(measured, material.claim.notes)
 
-    inputs = {**material.sample_inputs, **recogniser_inputs(settings.asr), "installed": versions("jiwer")}
-    what = f"{counted(told)} with transcripts, {recogniser_name(settings.asr)}"
+    inputs = {**material.sample_inputs, **material.recogniser_inputs, "installed": versions("jiwer")}
+    what = f"{counted(told)} with transcripts, {material.recogniser_name}"
     seconds = 10 + 5.0 * len(told) * (3 + settings.extent.num_samples)
     return [Step("wer", "wer", what, inputs, seconds, run, needs=("samples",))]
 
