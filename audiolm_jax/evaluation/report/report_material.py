@@ -182,7 +182,7 @@ class Material:
         }
 
     def require_recogniser(self, *others: str) -> None:
-        """Raises `Lacking` for the first package that is not there, of those named and those that the recogniser needs."""
+        """Raises `Lacking` for the first package that is not there, of those named and the recogniser's."""
         for package in (*others, *packages_of(self.settings.asr)):
             if importlib.util.find_spec(package) is None:
                 remedy = how_to_install(ModuleNotFoundError(name=package)) or ""
