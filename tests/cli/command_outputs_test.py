@@ -172,9 +172,9 @@ def test_a_measurement_that_finds_no_room_is_kept_elsewhere(capsys, here, monkey
     monkeypatch.setattr(outputs.tempfile, "tempdir", str(kept))
     plan = report.run_plan
 
-    def while_the_disk_fills(entries, output):
+    def while_the_disk_fills(*args):
         (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free))
-        return plan(entries, output)
+        return plan(*args)
 
     monkeypatch.setattr(report, "run_plan", while_the_disk_fills)
     argv = ["eval", "all", "--bundle", "system", "--data", "speech", "--heldout_speakers", "0"]
