@@ -8,7 +8,10 @@ they run what users run; either setting alone can be given too.
 """
 
 import os
+import sys
 import tempfile
+
+import pytest
 
 _CACHE = tempfile.TemporaryDirectory(prefix="audiolm_jax_compiled_", ignore_cleanup_errors=True)
 
@@ -30,6 +33,15 @@ _LONGEST = (
     "training/full_disk_test.py",
     "check/check_test.py",
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_go():
+    """Forgets the compiled programs of a file when its tests are done: each keeps memory mapped, some thousand times for
+    a file, and Linux gives a process 65530 mappings; with one more the compiler dies."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 def pytest_collection_modifyitems(items):

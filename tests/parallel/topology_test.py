@@ -12,6 +12,7 @@ import pytest
 from audiolm_jax.check.chips import CHIPS
 from audiolm_jax.errors import UserError
 from audiolm_jax.parallel.topology import SHAPES, libtpu_is_installed, parse_topology
+from benchmarks.roofline.links import LINKS
 
 ROOT = Path(__file__).parents[2]
 DESCRIBE = """
@@ -34,9 +35,9 @@ def describe(name, slices, hide):
 
 
 def test_every_chip_has_shapes():
-    assert set(SHAPES) == set(CHIPS)
+    assert set(SHAPES) == set(CHIPS) == set(LINKS)
     for name, shapes in SHAPES.items():
-        assert all(len(parse_topology(f"{name}:{shape}").shape) == CHIPS[name].axes for shape in shapes)
+        assert all(len(parse_topology(f"{name}:{shape}").shape) == LINKS[name].axes for shape in shapes)
     assert parse_topology("v4:2x2x4").num_chips == 16 and parse_topology("v5e:16x16", slices=2).num_chips == 512
     assert str(parse_topology("v5e:4x4", slices=2)) == "2 x v5e:4x4" and str(parse_topology("cpu:8")) == "cpu:8"
 
