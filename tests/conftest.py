@@ -37,8 +37,11 @@ _LONGEST = (
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_programs_go():
-    """Forgets the compiled programs of a file when its tests are done: each keeps memory mapped, some thousand times for
-    a file, and Linux gives a process 65530 mappings; with one more the compiler dies."""
+    """Forgets the compiled programs of a file when its tests are done.
+
+    Each keeps memory mapped, some thousand times for a file, and Linux gives a process 65530 mappings; with one more
+    the compiler dies.
+    """
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
